@@ -1,0 +1,40 @@
+//! Envoy's API: generated messages with ordered maps, the descriptors behind them, and the services that a
+//! control plane and a proxy speak. Typed code builds configuration; reflection ([`json`]) shows it to people.
+
+use std::sync::LazyLock;
+
+use prost::{Message, Name};
+use prost_reflect::DescriptorPool;
+
+pub mod json;
+
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    rust_2018_idioms,
+    clippy::all,
+    clippy::large_futures,
+    rustdoc::all,
+    reason = "generated code"
+)]
+mod api {
+    include!(concat!(env!("OUT_DIR"), "/api.rs"));
+}
+
+pub use api::{envoy, xds};
+
+static DESCRIPTORS: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    DescriptorPool::decode(include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin")).as_slice())
+        .expect("the build wrote this set")
+});
+
+/// Descriptors of every message of this crate.
+pub fn descriptors() -> &'static DescriptorPool {
+    &DESCRIPTORS
+}
+
+/// Wraps a message in an `Any` with its type URL.
+pub fn pack<M: Message + Name>(message: &M) -> prost_types::Any {
+    prost_types::Any { type_url: M::type_url(), value: message.encode_to_vec() }
+}

@@ -1,0 +1,138 @@
+//! Typed specs and statuses. Protobuf kinds are the messages of `kds-proto`; JSON kinds have a file each.
+//! Kinds without a typed spec yet are held as JSON documents.
+
+mod common;
+mod hostname_generator;
+mod mesh_external_service;
+mod mesh_identity;
+mod mesh_multi_zone_service;
+mod mesh_service;
+mod mesh_traffic_permission;
+mod mesh_trust;
+mod mesh_zone_address;
+mod workload;
+
+pub use common::*;
+pub use hostname_generator::*;
+pub use kds_proto::mesh::{Dataplane, DataplaneInsight, Mesh, MeshInsight, ServiceInsight};
+pub use kds_proto::system::{Config, Secret, Zone, ZoneInsight};
+pub use mesh_external_service::*;
+pub use mesh_identity::*;
+pub use mesh_multi_zone_service::*;
+pub use mesh_service::*;
+pub use mesh_traffic_permission::*;
+pub use mesh_trust::*;
+pub use mesh_zone_address::*;
+pub use workload::*;
+
+use serde_json::Value;
+
+use crate::payload::{DecodeError, Payload, Typed, decode_json, decode_proto};
+use crate::{Kind, Violations};
+
+macro_rules! proto_specs {
+    ($($type:ty),+ $(,)?) => {$(
+        impl Typed for $type {
+            fn decode(payload: &Payload) -> Result<Self, DecodeError> {
+                decode_proto(payload)
+            }
+
+            fn encode(&self) -> Payload {
+                Payload::from_bytes(prost::Message::encode_to_vec(self))
+            }
+        }
+    )+};
+}
+
+proto_specs!(
+    Dataplane,
+    DataplaneInsight,
+    Mesh,
+    MeshInsight,
+    ServiceInsight,
+    Config,
+    Secret,
+    Zone,
+    ZoneInsight
+);
+
+macro_rules! json_specs {
+    ($($type:ty),+ $(,)?) => {$(
+        impl Typed for $type {
+            fn decode(payload: &Payload) -> Result<Self, DecodeError> {
+                decode_json(payload)
+            }
+
+            fn encode(&self) -> Payload {
+                let document = serde_json::to_value(self).expect("specs have string keys and finite numbers");
+                Payload::from_bytes(document.to_string())
+            }
+        }
+    )+};
+}
+
+json_specs!(
+    HostnameGenerator,
+    MeshExternalService,
+    MeshExternalServiceStatus,
+    MeshIdentity,
+    MeshIdentityStatus,
+    MeshMultiZoneService,
+    MeshMultiZoneServiceStatus,
+    MeshService,
+    MeshServiceStatus,
+    MeshTrafficPermission,
+    MeshTrust,
+    MeshTrustStatus,
+    MeshZoneAddress,
+    Workload,
+    WorkloadStatus,
+);
+
+/// What the registry knows of a typed JSON spec.
+#[derive(Clone, Copy)]
+pub struct JsonSpec {
+    /// Its JSON schema, from the type.
+    pub schema: fn() -> schemars::Schema,
+    /// Reads a document and writes it again: unknown fields fall away, defaults appear.
+    pub normalise: fn(&Value) -> Result<Value, DecodeError>,
+    /// Checks a document that decodes.
+    pub validate: fn(&Value, &mut Violations),
+}
+
+/// A typed JSON spec that can be checked.
+pub trait Checked: serde::Serialize + serde::de::DeserializeOwned + schemars::JsonSchema {
+    /// Adds what is wrong; paths start with `spec.`.
+    fn check(&self, violations: &mut Violations);
+}
+
+const fn json_spec<T: Checked>() -> JsonSpec {
+    fn normalise<T: Checked>(document: &Value) -> Result<Value, DecodeError> {
+        let typed: T =
+            serde_json::from_value(document.clone()).map_err(|e| DecodeError::Json(e.to_string()))?;
+        serde_json::to_value(typed).map_err(|e| DecodeError::Json(e.to_string()))
+    }
+    fn validate<T: Checked>(document: &Value, violations: &mut Violations) {
+        match serde_json::from_value::<T>(document.clone()) {
+            Ok(typed) => typed.check(violations),
+            Err(error) => violations.add("spec", error.to_string()),
+        }
+    }
+    JsonSpec { schema: || schemars::schema_for!(T), normalise: normalise::<T>, validate: validate::<T> }
+}
+
+/// The typed JSON spec of a kind; `None` for protobuf kinds and kinds held as documents.
+pub fn json_spec_of(kind: Kind) -> Option<JsonSpec> {
+    let specs: [(Kind, JsonSpec); 9] = [
+        (Kind::HOSTNAME_GENERATOR, const { json_spec::<HostnameGenerator>() }),
+        (Kind::MESH_EXTERNAL_SERVICE, const { json_spec::<MeshExternalService>() }),
+        (Kind::MESH_IDENTITY, const { json_spec::<MeshIdentity>() }),
+        (Kind::MESH_MULTI_ZONE_SERVICE, const { json_spec::<MeshMultiZoneService>() }),
+        (Kind::MESH_SERVICE, const { json_spec::<MeshService>() }),
+        (Kind::MESH_TRAFFIC_PERMISSION, const { json_spec::<MeshTrafficPermission>() }),
+        (Kind::MESH_TRUST, const { json_spec::<MeshTrust>() }),
+        (Kind::MESH_ZONE_ADDRESS, const { json_spec::<MeshZoneAddress>() }),
+        (Kind::WORKLOAD, const { json_spec::<Workload>() }),
+    ];
+    specs.into_iter().find(|(of, _)| *of == kind).map(|(_, spec)| spec)
+}

@@ -1,0 +1,39 @@
+//! YAML streams of REST documents.
+
+use serde_json::Value;
+
+/// Reads a stream of YAML documents; empty ones are left out.
+///
+/// # Errors
+/// The parser's message, with line and column.
+pub fn documents(text: &str) -> Result<Vec<Value>, String> {
+    let options = serde_saphyr::Options::default();
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|e| e.to_string())?;
+    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
+}
+
+/// Writes a document as YAML.
+///
+/// # Errors
+/// When the document holds a number that YAML cannot.
+pub fn to_string(document: &impl serde::Serialize) -> Result<String, String> {
+    serde_saphyr::to_string(document).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_and_comments_are_read() {
+        let documents = documents("# first\na: 1\n---\n---\nb: two\n").expect("the test's own YAML");
+        assert_eq!(documents, [serde_json::json!({"a": 1}), serde_json::json!({"b": "two"})]);
+    }
+
+    #[test]
+    fn a_broken_document_says_where() {
+        assert!(documents("a: [1\n").is_err());
+        assert!(documents("a: 1\na: 2\n").expect_err("a duplicate key").contains("duplicate"));
+    }
+}
