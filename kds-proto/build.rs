@@ -11,21 +11,10 @@ const ENVOY_PROTO: &str = "../common/envoy-api/proto";
 const ROOTS: &[&str] = &[
     "kuma/mesh/v1alpha1/dataplane.proto",
     "kuma/mesh/v1alpha1/dataplane_insight.proto",
-    "kuma/mesh/v1alpha1/dataplane_overview.proto",
     "kuma/mesh/v1alpha1/envoy_admin.proto",
-    "kuma/mesh/v1alpha1/envoy_admin_inter_cp_forward.proto",
     "kuma/mesh/v1alpha1/kds.proto",
     "kuma/mesh/v1alpha1/mesh.proto",
-    "kuma/mesh/v1alpha1/mesh_insight.proto",
-    "kuma/mesh/v1alpha1/selector.proto",
-    "kuma/mesh/v1alpha1/service_insight.proto",
-    "kuma/system/v1alpha1/config.proto",
-    "kuma/system/v1alpha1/datasource.proto",
-    "kuma/system/v1alpha1/inter_cp_ping.proto",
-    "kuma/system/v1alpha1/secret.proto",
-    "kuma/system/v1alpha1/zone.proto",
-    "kuma/system/v1alpha1/zone_insight.proto",
-    "kuma/system/v1alpha1/zone_overview.proto",
+    "kuma/system/v1alpha1/system.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -51,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for file in &mut descriptors.file {
         file.source_code_info = None;
     }
-    let path = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");
+    let path = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("descriptors.bin");
     std::fs::write(path, descriptors.encode_to_vec())?;
     Ok(())
 }
