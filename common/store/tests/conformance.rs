@@ -1,4 +1,5 @@
 //! One suite for every backend: memory, embedded and a real etcd that the test starts.
+#![expect(clippy::disallowed_methods, reason = "tests own their tasks")]
 
 #[path = "support/etcd_server.rs"]
 mod etcd_server;
