@@ -12,9 +12,14 @@ const ROOTS: &[&str] = &[
     "kuma/mesh/v1alpha1/dataplane.proto",
     "kuma/mesh/v1alpha1/dataplane_insight.proto",
     "kuma/mesh/v1alpha1/envoy_admin.proto",
+    "kuma/mesh/v1alpha1/envoy_admin_inter_cp_forward.proto",
     "kuma/mesh/v1alpha1/kds.proto",
     "kuma/mesh/v1alpha1/mesh.proto",
+    "kuma/mesh/v1alpha1/selector.proto",
+    "kuma/system/v1alpha1/datasource.proto",
+    "kuma/system/v1alpha1/inter_cp_ping.proto",
     "kuma/system/v1alpha1/system.proto",
+    "kuma/system/v1alpha1/zone_overview.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -40,7 +45,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for file in &mut descriptors.file {
         file.source_code_info = None;
     }
-    let path = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("descriptors.bin");
+    let path =
+        PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("descriptors.bin");
     std::fs::write(path, descriptors.encode_to_vec())?;
     Ok(())
 }

@@ -8,12 +8,15 @@ use prost_types::Any;
 
 use crate::mesh::{KumaResource, kuma_resource::Meta};
 
+const TYPE_PREFIX: &str = "type.googleapis.com/";
+
 /// An encoded spec or status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A protobuf message, by its full name.
     Proto {
-        /// For example `kuma.mesh.v1alpha1.Dataplane`.
+        /// For example `kuma.mesh.v1alpha1.Dataplane`; the whole type URL where a type that is not ours has
+        /// another prefix than `type.googleapis.com/`, so that it leaves as it came.
         message: String,
         /// Encoded message, unknown fields included.
         bytes: Vec<u8>,
@@ -25,18 +28,31 @@ pub enum Content {
 impl Content {
     fn to_any(&self) -> Any {
         match self {
+            Self::Proto { message, bytes } if message.contains('/') => {
+                Any { type_url: message.clone(), value: bytes.clone() }
+            }
             Self::Proto { message, bytes } => {
-                Any { type_url: format!("type.googleapis.com/{message}"), value: bytes.clone() }
+                Any { type_url: format!("{TYPE_PREFIX}{message}"), value: bytes.clone() }
             }
             Self::Json(text) => Any { type_url: String::new(), value: text.clone() },
         }
     }
 
-    fn from_any(any: Any) -> Self {
-        match any.type_url.rsplit('/').next() {
-            None | Some("") => Self::Json(any.value),
-            Some(message) => Self::Proto { message: message.into(), bytes: any.value },
+    /// Only an empty type URL means JSON: a URL without a name is damage, not JSON.
+    fn from_any(any: Any) -> Result<Self, EnvelopeError> {
+        if any.type_url.is_empty() {
+            return Ok(Self::Json(any.value));
         }
+        let message = match any.type_url.rsplit_once('/') {
+            Some((_, "")) => return Err(EnvelopeError::NoTypeName(any.type_url)),
+            Some((_, name)) if crate::descriptors().get_message_by_name(name).is_some() => name.into(),
+            Some(_) => match any.type_url.strip_prefix(TYPE_PREFIX) {
+                Some(name) if !name.contains('/') => name.into(),
+                _ => any.type_url,
+            },
+            None => return Err(EnvelopeError::NoTypeName(any.type_url)),
+        };
+        Ok(Self::Proto { message, bytes: any.value })
     }
 }
 
@@ -73,6 +89,9 @@ pub enum EnvelopeError {
     /// It has no spec.
     #[error("the resource {0:?} has no spec")]
     NoSpec(String),
+    /// A spec or a status has a type URL that names no message.
+    #[error("the type URL {0:?} has no message name after a slash")]
+    NoTypeName(String),
 }
 
 impl Envelope {
@@ -96,7 +115,7 @@ impl Envelope {
     /// Reads the `resource` of a discovery message.
     ///
     /// # Errors
-    /// When it is not a resource with meta and spec.
+    /// When it is not a resource with meta and spec, or one of its type URLs names no message.
     pub fn decode(any: Option<&Any>) -> Result<Self, EnvelopeError> {
         let any = any.ok_or(EnvelopeError::Empty)?;
         if any.type_url.rsplit('/').next() != Some(&KumaResource::full_name()) {
@@ -110,8 +129,8 @@ impl Envelope {
             name: meta.name,
             mesh: meta.mesh,
             labels: meta.labels,
-            spec: Content::from_any(spec),
-            status: resource.status.map(Content::from_any),
+            spec: Content::from_any(spec)?,
+            status: resource.status.map(Content::from_any).transpose()?,
         })
     }
 }
@@ -171,5 +190,92 @@ mod tests {
         let other = Any { type_url: "type.googleapis.com/a.B".into(), value: vec![] };
         assert_eq!(Envelope::decode(Some(&other)), Err(EnvelopeError::WrongType(other.type_url)));
         assert_eq!(Envelope::decode(Some(&Envelope::any(vec![]))), Err(EnvelopeError::NoMeta));
+    }
+
+    fn resource(type_url: &str, value: &[u8]) -> Any {
+        let spec = Any { type_url: type_url.into(), value: value.into() };
+        let meta = Meta { name: "a".into(), mesh: "m".into(), ..Default::default() };
+        Envelope::any(KumaResource { meta: Some(meta), spec: Some(spec), status: None }.encode_to_vec())
+    }
+
+    #[test]
+    fn known_and_unknown_types_leave_as_they_came() {
+        for url in
+            ["type.googleapis.com/kuma.mesh.v1alpha1.Mesh", "type.googleapis.com/a.B", "x/a.B", "x/y/a.B"]
+        {
+            let any = resource(url, b"\xff\x01");
+            let envelope = Envelope::decode(Some(&any)).expect("a resource");
+            assert_eq!(Envelope::any(envelope.encode()), any, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_known_type_is_recognised_behind_any_prefix() {
+        let envelope =
+            Envelope::decode(Some(&resource("x/kuma.mesh.v1alpha1.Mesh", b""))).expect("a resource");
+        let message = "kuma.mesh.v1alpha1.Mesh".into();
+        assert_eq!(envelope.spec, Content::Proto { message, bytes: vec![] });
+    }
+
+    #[test]
+    fn a_type_url_without_a_name_is_not_json() {
+        for url in ["type.googleapis.com/", "/", "kuma.mesh.v1alpha1.Mesh"] {
+            let error = Envelope::decode(Some(&resource(url, b"{}"))).expect_err(url);
+            assert_eq!(error, EnvelopeError::NoTypeName(url.into()));
+        }
+    }
+
+    #[test]
+    fn fields_of_a_newer_peer_survive() {
+        // Field 1000, which Mesh does not have, beside field 8, which it has.
+        let spec = b"\x42\x01*\xc2\x3e\x03new";
+        let url = "type.googleapis.com/kuma.mesh.v1alpha1.Mesh";
+        let envelope = Envelope::decode(Some(&resource(url, spec))).expect("a resource");
+        assert!(matches!(&envelope.spec, Content::Proto { bytes, .. } if bytes == spec));
+    }
+
+    #[test]
+    fn the_layout_is_that_of_the_peer() {
+        let labels = [("b", "2"), ("a", "1")].map(|(key, value)| (key.into(), value.into()));
+        let envelope = Envelope {
+            name: "n".into(),
+            mesh: "m".into(),
+            labels: labels.into(),
+            spec: Content::Json(b"{}".into()),
+            status: None,
+        };
+        // Meta: 1 name, 2 mesh, 6 labels by key. Spec: an Any without type URL, 2 value.
+        let meta = b"\x0a\x16\x0a\x01n\x12\x01m\x32\x06\x0a\x01a\x12\x011\x32\x06\x0a\x01b\x12\x012";
+        let spec = b"\x12\x04\x12\x02{}";
+        assert_eq!(envelope.encode(), [meta.as_slice(), spec].concat());
+    }
+
+    proptest! {
+        #[test]
+        fn damage_is_an_error_and_never_a_panic(
+            spec in content(), at in any::<prop::sample::Index>(), with in any::<u8>(), cut in any::<bool>(),
+        ) {
+            let labels = [("k".into(), "v".into())].into();
+            let envelope = Envelope { name: "n".into(), mesh: "m".into(), labels, spec, status: None };
+            let mut bytes = envelope.encode();
+            let at = at.index(bytes.len());
+            if cut { bytes.truncate(at) } else { bytes[at] = with }
+            if let Ok(read) = Envelope::decode(Some(&Envelope::any(bytes))) {
+                let again = Envelope::any(read.encode());
+                prop_assert_eq!(Envelope::decode(Some(&again)), Ok(read));
+            }
+        }
+
+        #[test]
+        fn equal_messages_are_equal_bytes(
+            tags in prop::collection::hash_map("[a-z]{1,5}", "[a-z]{0,5}", 0..12),
+        ) {
+            use crate::mesh::Selector;
+            let forward = Selector { r#match: tags.clone().into_iter().collect() };
+            let mut sorted: Vec<_> = tags.into_iter().collect();
+            sorted.sort();
+            let backward = Selector { r#match: sorted.into_iter().rev().collect() };
+            prop_assert_eq!(forward.encode_to_vec(), backward.encode_to_vec());
+        }
     }
 }

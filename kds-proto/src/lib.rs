@@ -80,7 +80,12 @@ mod tests {
     #[test]
     fn services_are_those_of_the_peer() {
         let names: Vec<_> = descriptors().services().map(|service| service.full_name().to_owned()).collect();
-        for name in ["kuma.mesh.v1alpha1.GlobalKDSService", "kuma.mesh.v1alpha1.KDSSyncService"] {
+        for name in [
+            "kuma.mesh.v1alpha1.GlobalKDSService",
+            "kuma.mesh.v1alpha1.InterCPEnvoyAdminForwardService",
+            "kuma.mesh.v1alpha1.KDSSyncService",
+            "kuma.system.v1alpha1.InterCpPingService",
+        ] {
             assert!(names.iter().any(|found| found == name), "{name} is missing in {names:?}");
         }
     }
