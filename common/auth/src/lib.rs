@@ -4,6 +4,7 @@
 //! Everything but [`files`] is free of I/O: time is passed in, and keys and certificates are PEM text
 //! that the caller stores. Keys are drawn from the operating system's random source.
 
+pub mod access;
 pub mod files;
 pub mod keys;
 pub mod pki;
