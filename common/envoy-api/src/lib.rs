@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use prost::{Message, Name};
 use prost_reflect::DescriptorPool;
 
+pub mod canonical;
 pub mod json;
 
 #[allow(
@@ -37,4 +38,24 @@ pub fn descriptors() -> &'static DescriptorPool {
 /// Wraps a message in an `Any` with its type URL.
 pub fn pack<M: Message + Name>(message: &M) -> prost_types::Any {
     prost_types::Any { type_url: M::type_url(), value: message.encode_to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::server::NamedService;
+
+    use super::envoy::service::discovery::v3::aggregated_discovery_service_server as ads;
+    use super::envoy::service::health::v3::health_discovery_service_server as hds;
+
+    #[test]
+    fn services_have_the_names_that_envoy_calls() {
+        assert_eq!(
+            <ads::AggregatedDiscoveryServiceServer<()> as NamedService>::NAME,
+            "envoy.service.discovery.v3.AggregatedDiscoveryService"
+        );
+        assert_eq!(
+            <hds::HealthDiscoveryServiceServer<()> as NamedService>::NAME,
+            "envoy.service.health.v3.HealthDiscoveryService"
+        );
+    }
 }
