@@ -1,2 +1,30 @@
-//! Placeholder.
-fn main() {}
+//! `mesh-dp` runs beside an application: it fetches Envoy's bootstrap from the zone control plane,
+//! keeps an Envoy running with it, answers DNS for mesh names and drains on termination.
+
+mod access_log;
+mod admin;
+mod app;
+mod bootstrap;
+mod cli;
+mod dataplane;
+mod dns;
+mod dynamic_config;
+mod envoy;
+mod metrics;
+mod readiness;
+mod workdir;
+
+use clap::Parser;
+
+fn main() -> anyhow::Result<()> {
+    runtime::tls::install_provider();
+    cli::check_environment(std::env::vars().map(|(name, _)| name))?;
+    match cli::Cli::parse().command {
+        cli::Command::ExecEnvoy(args) => Err(envoy::exec::replace_this_process(&args).into()),
+        cli::Command::Run(args) => {
+            // One thread: the work is small, and Envoy's life is tied to the thread that started it.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok(runtime.block_on(app::run(*args))?)
+        }
+    }
+}
