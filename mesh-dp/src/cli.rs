@@ -14,6 +14,12 @@ const ENV_PREFIX: &str = "ISTHMUS_DP_";
 /// Less similar names than this are not worth suggesting.
 const SIMILAR: f64 = 0.75;
 
+/// Ends the help of `run`.
+const EXAMPLE: &str = "Example:
+
+  mesh-dp run --cp-address https://cp.east.example:5678 --cp-ca-file ca.pem \\
+      --dataplane-file backend.yaml --dataplane-var address=10.0.0.7 --token-file backend.token";
+
 /// Runs Envoy for one dataplane of the mesh.
 #[derive(Debug, Parser)]
 #[command(name = "mesh-dp", version, max_term_width = 100)]
@@ -29,15 +35,10 @@ pub(crate) enum Command {
     /// A dataplane that is not in the control plane's store yet is registered from --dataplane-file;
     /// one that is, is named by --mesh and --name.
     ///
-    /// Example:
-    ///
-    ///   mesh-dp run --cp-address https://cp.east.example:5678 --cp-ca-file ca.pem \
-    ///       --dataplane-file backend.yaml --dataplane-var address=10.0.0.7 --token-file backend.token
-    ///
     /// SIGTERM or Ctrl-C drains: health checks fail, and Envoy stops when its connections are gone or
     /// --drain-time is over. A second signal stops at once. The readiness port answers /ready and
     /// /metrics.
-    #[command(verbatim_doc_comment)]
+    #[command(after_long_help = EXAMPLE)]
     Run(Box<RunArgs>),
     /// Become Envoy, bound to the life of the process that started it.
     #[command(hide = true)]
