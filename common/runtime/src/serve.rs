@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -33,6 +35,10 @@ const BACKLOG: u32 = 4096;
 /// Pause after an accept error. Those that do not pass by themselves (file descriptors used up)
 /// would spin otherwise.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes after which it is certain which HTTP version a peer speaks: the length of HTTP/2's preface
+/// (RFC 9113, section 3.4). Until then neither version's own time-outs run.
+const PREFACE: usize = 24;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +72,8 @@ pub struct ServeOptions {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// A TLS handshake that takes longer is cut off.
     pub handshake_timeout: Duration,
-    /// An HTTP/1.1 request head that takes longer to arrive is cut off; also the idle time-out.
+    /// A peer that has not begun to speak HTTP after this time is cut off, and so is an HTTP/1.1
+    /// request head that takes longer to arrive; also the idle time-out of HTTP/1.1.
     pub header_read_timeout: Duration,
     /// How often an idle HTTP/2 connection is pinged.
     pub keepalive_interval: Duration,
@@ -221,7 +228,14 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = self.router.clone();
+        let received = Arc::new(AtomicUsize::new(0));
+        let (read, asked) = (Arc::clone(&received), Arc::clone(&received));
+        let io = InspectReader::new(io, move |bytes: &[u8]| {
+            read.fetch_add(bytes.len(), Ordering::Relaxed);
+        });
         let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
+            // The shortest HTTP/1 requests are shorter than a preface.
+            asked.fetch_max(PREFACE, Ordering::Relaxed);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
             if let Some(chain) = &chain {
@@ -234,6 +248,9 @@ impl Server {
         let mut connection = std::pin::pin!(connection);
         let end = tokio::select! {
             end = connection.as_mut() => end,
+            () = silence(&received, self.options.header_read_timeout) => {
+                return tracing::debug!(%peer, "connection without a request cut off");
+            }
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -242,6 +259,14 @@ impl Server {
         if let Err(error) = end {
             tracing::debug!(%peer, %error, "connection ended with an error");
         }
+    }
+}
+
+/// Resolves after `limit` if fewer bytes than a preface have come by then, else never.
+async fn silence(received: &AtomicUsize, limit: Duration) {
+    tokio::time::sleep(limit).await;
+    if received.load(Ordering::Relaxed) >= PREFACE {
+        std::future::pending::<()>().await;
     }
 }
 

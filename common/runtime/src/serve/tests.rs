@@ -75,6 +75,58 @@ async fn tls_negotiates_http2_and_a_stalled_handshake_is_cut() {
 }
 
 #[tokio::test]
+async fn a_peer_that_says_nothing_or_half_a_preface_is_cut() {
+    let tasks = Tasks::new();
+    let (ca, chain, key) = tls::tests::authority();
+    let config = tls::server_config(tls::fixed_certificate(&chain, &key).unwrap(), None).unwrap();
+    let short = Duration::from_millis(200);
+    let options = ServeOptions { header_read_timeout: short, ..ServeOptions::default() };
+    let plain = spawn(&tasks, "plain", bind(local()).unwrap(), router(), options.clone()).unwrap();
+    let options = ServeOptions { tls: Some(config), ..options };
+    let secure = spawn(&tasks, "secure", bind(local()).unwrap(), router(), options).unwrap();
+
+    for start in [&b""[..], b"PRI * HTTP/2", b"GET /peer HTTP/1.1\r\n"] {
+        let mut stream = TcpStream::connect(plain).await.unwrap();
+        stream.write_all(start).await.unwrap();
+        ends(&mut stream).await;
+    }
+    let client = tls::client_config(&Trust::CaPem(ca), None).unwrap();
+    let stream = TcpStream::connect(secure).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    ends(&mut TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap()).await;
+    assert!(tasks.shutdown(Duration::from_secs(10)).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_slow_answer_to_a_short_request_is_not_cut() {
+    let tasks = Tasks::new();
+    let release = tasks.token();
+    let slow = move || async move {
+        release.cancelled().await;
+        "done"
+    };
+    let short = Duration::from_millis(50);
+    let options = ServeOptions { header_read_timeout: short, ..ServeOptions::default() };
+    let router = Router::new().route("/", get(slow));
+    let address = spawn(&tasks, "api", bind(local()).unwrap(), router, options).unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    let early = tokio::time::timeout(4 * short, stream.read_to_string(&mut answer)).await;
+    assert!(early.is_err(), "{answer}");
+    tasks.cancel();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("done"), "{answer}");
+}
+
+/// The server closes the connection: by an end, or by a reset when something was left unread.
+async fn ends(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
+    assert!(end.is_ok(), "the connection stays open");
+}
+
+#[tokio::test]
 async fn a_client_certificate_reaches_the_handler() {
     let tasks = Tasks::new();
     let (ca, chain, key) = tls::tests::authority();
