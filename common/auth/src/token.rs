@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use time::{Duration, OffsetDateTime};
 
-pub use claims::{Claims, DataplaneClaims, UserClaims, ZoneClaims};
+pub use claims::{ClaimMismatch, Claims, DataplaneClaims, UserClaims, ZoneClaims};
 pub use signing_key::{SigningKey, SigningKeyError};
 
 /// Tokens are valid from this long before they are issued, for verifiers whose clock is behind.
