@@ -257,14 +257,18 @@ fn request(
 ) -> Result<BootstrapRequest, AppError> {
     let text = |path: &Option<PathBuf>| path.as_ref().map(read).transpose();
     let token = text(&args.token_file)?.map(|token| token.trim().to_owned());
-    let token_path = args.token_file.as_ref().map(|path| path.display().to_string());
+    // Envoy may be made to read the token itself, with this path from its bootstrap.
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path).map_err(|source| AppError::Read { path: path.clone(), source })
+    };
+    let token_path = args.token_file.as_ref().map(absolute).transpose()?;
     let agent = AgentVersion { version: env!("CARGO_PKG_VERSION").to_owned(), ..AgentVersion::default() };
     Ok(BootstrapRequest {
         mesh: dataplane.mesh.clone(),
         name: dataplane.name.clone(),
         proxy_type: "dataplane",
         dataplane_token: token,
-        dataplane_token_path: token_path,
+        dataplane_token_path: token_path.map(|path| path.display().to_string()),
         dataplane_resource: dataplane.resource.clone(),
         version: Version { kuma_dp: agent, envoy },
         ca_cert: text(&args.cp_ca_file)?,

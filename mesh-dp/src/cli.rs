@@ -81,7 +81,7 @@ pub(crate) struct RunArgs {
     pub(crate) dataplane_file: Option<PathBuf>,
 
     /// A value for the dataplane file; may be repeated.
-    #[arg(long = "dataplane-var", short = 'v', value_name = "KEY=VALUE", value_parser = key_value)]
+    #[arg(long = "dataplane-var", visible_alias = "var", short = 'v', value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) dataplane_vars: Vec<(String, String)>,
 
     /// File of the dataplane token that the control plane asks for.
@@ -230,5 +230,6 @@ mod tests {
         };
         assert_eq!(args.dataplane_vars, [("a".to_owned(), "b=c".to_owned())]);
         assert_eq!(args.drain_time, HumanDuration::from_secs(60));
+        assert!(parse(&["--var", "a=b"]).is_ok());
     }
 }
