@@ -1,0 +1,1 @@
+//! What proxies talk to: bootstrap, delta ADS, health.

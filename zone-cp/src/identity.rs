@@ -1,0 +1,1 @@
+//! Workload identities: certificates for the proxies of the zone.

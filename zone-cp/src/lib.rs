@@ -1,0 +1,5 @@
+//! The zone control plane: keeps one zone's dataplanes registered and configured, and in step with the global.
+
+pub mod controllers;
+pub mod dp_server;
+pub mod identity;
