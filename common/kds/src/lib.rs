@@ -6,6 +6,7 @@
 
 mod client;
 mod incoming;
+pub mod insight;
 mod outgoing;
 mod peer;
 mod scope;

@@ -63,7 +63,8 @@ fn check_node(request: &DeltaDiscoveryRequest, session: &ServerSession) -> Resul
 }
 
 /// Runs a consuming stream until the peer ends it: subscribes to `kinds` with what `snapshot` already holds,
-/// writes what arrives and answers.
+/// writes what arrives and answers. `open` is polled while the first requests go out, because a peer may say
+/// nothing, not even headers, before it was asked.
 ///
 /// # Errors
 /// The stream's end as a status, and a store that fails.
@@ -72,7 +73,7 @@ pub async fn consume(
     kinds: Vec<Kind>,
     snapshot: Arc<Snapshot>,
     (receiver, role): (Receiver, Role),
-    mut responses: Streaming<DeltaDiscoveryResponse>,
+    open: impl Future<Output = Result<Streaming<DeltaDiscoveryResponse>, Status>> + Send,
     requests: mpsc::Sender<DeltaDiscoveryRequest>,
     now: impl Fn() -> Timestamp + Send,
 ) -> Result<(), Status> {
@@ -82,11 +83,14 @@ pub async fn consume(
     });
     let first: Vec<_> = session.subscribe(held).into_iter().collect();
     drop(snapshot);
-    for request in first {
-        if requests.send(request).await.is_err() {
-            return Ok(());
+    let ask = async {
+        for request in first {
+            // The end of the stream shows on the receiving side.
+            let _ = requests.send(request).await;
         }
-    }
+        Ok(())
+    };
+    let (mut responses, ()) = futures::future::try_join(open, ask).await?;
     while let Some(response) = responses.next().await {
         let answer = match session.response(response?) {
             Err(refusal) => *refusal,

@@ -10,8 +10,35 @@ use model::payload::SpecFormat;
 use model::{Key, Kind, Payload, Resource};
 use sha2::{Digest, Sha256};
 use store::Snapshot;
+use store::index::SnapshotReceiver;
+use tokio::sync::watch;
 
 use crate::outgoing::Outgoing;
+
+/// The views of a control plane: their receiver, and the task that makes one of each snapshot in which something
+/// that is offered, or who may see it, changed.
+pub fn follow(
+    mut snapshots: SnapshotReceiver,
+    outgoing: Outgoing,
+) -> (watch::Receiver<Arc<View>>, impl Future<Output = ()> + Send) {
+    let first = View::default().advance(snapshots.borrow_and_update().clone(), &outgoing);
+    let (tx, rx) = watch::channel(Arc::new(first));
+    let kinds: Vec<Kind> = outgoing.kinds().into_iter().chain([Kind::ZONE, Kind::MESH]).collect();
+    let task = async move {
+        loop {
+            tokio::select! {
+                () = tx.closed() => return,
+                changed = snapshots.changed() => if changed.is_err() { return },
+            }
+            let snapshot = snapshots.borrow_and_update().clone();
+            let current = Arc::clone(&tx.borrow());
+            if kinds.iter().any(|kind| snapshot.differs(current.snapshot(), *kind)) {
+                tx.send_replace(Arc::new(current.advance(snapshot, &outgoing)));
+            }
+        }
+    };
+    (rx, task)
+}
 
 /// A resource as it goes over the wire, encoded once.
 #[derive(Debug, PartialEq, Eq)]

@@ -218,7 +218,12 @@ impl World {
     /// Reconnects everybody and delivers until nothing moves.
     fn settle(&mut self) {
         (0..ZONES.len()).for_each(|zone| self.connect(zone));
-        while (0..ZONES.len()).fold(false, |moved, zone| self.step(zone) || moved) {}
+        loop {
+            let moved: Vec<bool> = (0..ZONES.len()).map(|zone| self.step(zone)).collect();
+            if !moved.contains(&true) {
+                return;
+            }
+        }
     }
 }
 

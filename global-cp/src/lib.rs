@@ -1,0 +1,4 @@
+//! The global control plane: keeps an organisation's policies, synchronises them with its zones, and answers for
+//! all of them.
+
+pub mod kds;
