@@ -22,7 +22,6 @@ use tonic::codec::CompressionEncoding;
 
 pub use admin::{Admin, AdminError, ProxyName, Query};
 pub use identify::ZoneAuth;
-pub use service::Service;
 
 /// What the KDS server stands on.
 pub struct Deps {
@@ -50,7 +49,7 @@ pub fn spawn(
     let (views, follow) = kds::view::follow(deps.snapshots.clone(), outgoing);
     tasks.spawn("kds views", OnExit::Shutdown, follow);
     let admin = Arc::new(Admin::default());
-    let service = Arc::new(Service::new(tasks.clone(), deps, views, Arc::clone(&admin)));
+    let service = Arc::new(service::Service::new(tasks.clone(), deps, views, Arc::clone(&admin)));
     let sync = KdsSyncServiceServer::from_arc(Arc::clone(&service))
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip)

@@ -1,6 +1,6 @@
 //! Opening what a control plane stands on, and its orderly end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use auth::files::Identity;
 use prometheus_client::registry::Registry;
+use runtime::tls::{ReloadingCertificate, fixed_certificate, server_config};
 use runtime::{Blocker, OnExit, Readiness, Tasks};
 use store::Store;
 use store::index::SnapshotReceiver;
 use tempfile::TempDir;
 
-use crate::settings::{DiagnosticsConfig, StoreBackend, StoreConfig};
+use crate::settings::{DiagnosticsConfig, StoreBackend, StoreConfig, TlsSection};
 
 /// How long tasks have to end: streams are closed and a last insight is written.
 const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -89,21 +89,41 @@ impl Foundation {
         Ok(snapshots)
     }
 
-    /// The TLS identity of this control plane; made on the first start, when its fingerprint is told.
+    /// TLS of a server: from the configured files, or generated, when the authority's fingerprint is told once.
+    /// `None` when it is switched off.
     ///
     /// # Errors
-    /// When files cannot be read or written.
-    pub fn identity(&self, name: &str, names: &[String]) -> anyhow::Result<Identity> {
+    /// When files cannot be read or written, or hold no certificate and key.
+    pub fn tls(&self, name: &str, section: &TlsSection) -> anyhow::Result<Option<ServerTls>> {
+        if !section.enabled {
+            return Ok(None);
+        }
+        match (&section.cert_file, &section.key_file) {
+            (Some(cert), Some(key)) => {
+                let certificate = ReloadingCertificate::load(cert, key)?;
+                let ca_pem = std::fs::read_to_string(cert)
+                    .with_context(|| format!("cannot read {}", cert.display()))?;
+                Ok(Some(ServerTls { config: server_config(certificate, None)?, ca_pem }))
+            }
+            (None, None) => self.generated(name, &section.names).map(Some),
+            _ => anyhow::bail!("{name}: tls.certFile and tls.keyFile go together"),
+        }
+    }
+
+    fn generated(&self, name: &str, more: &[String]) -> anyhow::Result<ServerTls> {
         let now = time::OffsetDateTime::now_utc();
-        let identity = auth::files::load_or_generate(&self.data_dir.join(TLS_FOLDER), name, names, now)?;
+        let names = host_names().into_iter().chain(more.iter().cloned()).collect::<Vec<_>>();
+        let identity = auth::files::load_or_generate(&self.data_dir.join(TLS_FOLDER), name, &names, now)?;
         if identity.generated {
             tracing::info!(
+                server = name,
                 file = %identity.ca_file.display(),
                 sha256 = %identity.ca_fingerprint_sha256,
                 "a certificate authority was generated; peers are to trust it by file or fingerprint"
             );
         }
-        Ok(identity)
+        let certificate = fixed_certificate(&identity.cert_chain_pem, identity.key.expose())?;
+        Ok(ServerTls { config: server_config(certificate, None)?, ca_pem: identity.ca_pem })
     }
 
     /// Remembers a bound port for the file of ports.
@@ -144,6 +164,28 @@ impl Foundation {
             None => Ok(()),
         }
     }
+}
+
+/// TLS of a server.
+pub struct ServerTls {
+    /// For the listener.
+    pub config: Arc<rustls::ServerConfig>,
+    /// What clients are to trust, PEM.
+    pub ca_pem: String,
+}
+
+/// What clients may call this host: its name, loopback, and the addresses of its interfaces.
+fn host_names() -> Vec<String> {
+    let mut names: BTreeSet<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
+    names.extend(nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()));
+    for interface in nix::ifaddrs::getifaddrs().into_iter().flatten() {
+        let Some(address) = interface.address else { continue };
+        names.extend(address.as_sockaddr_in().map(|v4| v4.ip().to_string()));
+        // Link-local addresses mean nothing without an interface.
+        let v6 = address.as_sockaddr_in6().map(|v6| v6.ip()).filter(|ip| !ip.is_unicast_link_local());
+        names.extend(v6.map(|ip| ip.to_string()));
+    }
+    names.into_iter().collect()
 }
 
 /// The configured folder; without one, a folder that goes away with a store that keeps nothing, or the place

@@ -6,5 +6,5 @@ mod foundation;
 mod settings;
 
 pub use args::CommonArgs;
-pub use foundation::{Foundation, Parts};
-pub use settings::{DiagnosticsConfig, EtcdSection, StoreBackend, StoreConfig};
+pub use foundation::{Foundation, Parts, ServerTls};
+pub use settings::{DiagnosticsConfig, EtcdSection, StoreBackend, StoreConfig, TlsSection};

@@ -130,3 +130,24 @@ impl Default for DiagnosticsConfig {
         Self { address: Ipv4Addr::LOCALHOST.into(), port: 5680 }
     }
 }
+
+/// The section `tls` of a server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsSection {
+    /// Whether the port is encrypted.
+    pub enabled: bool,
+    /// PEM file of the certificate and its issuers; read again when it changes. Without it a certificate is
+    /// generated, signed by an authority of the control plane's own.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of the certificate's key.
+    pub key_file: Option<PathBuf>,
+    /// Further DNS names and IP addresses of the generated certificate, beside those of the host.
+    pub names: Vec<String>,
+}
+
+impl Default for TlsSection {
+    fn default() -> Self {
+        Self { enabled: true, cert_file: None, key_file: None, names: Vec::new() }
+    }
+}

@@ -36,7 +36,7 @@ const QUEUE: usize = 4;
 type Outbound<T> = Pin<Box<dyn Messages<Item = Result<T, Status>> + Send>>;
 
 /// Answers zones.
-pub struct Service {
+pub(super) struct Service {
     tasks: Tasks,
     deps: Deps,
     views: Views,
