@@ -1,0 +1,42 @@
+//! `cargo xtask check`: everything that can be said without running a test.
+
+use anyhow::bail;
+
+use crate::{links, rules, shell, tools};
+
+/// A part of the check.
+type Part = fn() -> anyhow::Result<()>;
+
+/// Reports every failing part, not just the first.
+pub(crate) fn run() -> anyhow::Result<()> {
+    tools::protoc()?;
+    let parts: [(&str, Part); 4] = [
+        ("formatting", formatting),
+        ("house rules", rules::check),
+        ("links", links::check),
+        ("clippy", clippy),
+    ];
+    let mut failed = Vec::new();
+    for (name, part) in parts {
+        match part() {
+            Ok(()) => println!("{name}: ok"),
+            Err(error) => {
+                eprintln!("{name}: {error:#}");
+                failed.push(name);
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("check failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn formatting() -> anyhow::Result<()> {
+    shell::run(shell::cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> anyhow::Result<()> {
+    let lints = ["--", "-D", "warnings", "-D", "clippy::too_many_lines"];
+    shell::run(shell::cargo().args(["clippy", "--workspace", "--all-targets", "--locked"]).args(lints))
+}
