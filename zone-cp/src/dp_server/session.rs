@@ -1,0 +1,205 @@
+//! One delta ADS stream without I/O: requests and newer configurations go in, responses come out.
+//!
+//! A proxy holds one unanswered response of a type; what changes meanwhile is remembered by name only, so that
+//! memory is bounded by the configuration and a slow proxy skips states between. Order is make before break:
+//! clusters, then their endpoints and secrets, then, when these are answered, listeners and routes; clusters that
+//! are gone go last, when no listener can lead to them any more.
+
+mod subscription;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use envoy_api::envoy::config::core::v3::ControlPlane;
+use envoy_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
+use prost_types::Any;
+
+use subscription::Subscription;
+
+/// Type of clusters.
+pub(crate) const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+/// Type of endpoints.
+pub(crate) const ENDPOINTS: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+/// Type of secrets.
+pub(crate) const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+/// Type of listeners.
+pub(crate) const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+/// Type of route configurations.
+pub(crate) const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+
+/// In the order in which they are sent.
+const ORDER: [&str; 5] = [CLUSTER, ENDPOINTS, SECRET, LISTENER, ROUTE];
+/// Stands for every resource of a type.
+const WILDCARD: &str = "*";
+/// Types a stream may ask for: Envoy knows a dozen.
+const MAX_TYPES: usize = 32;
+/// Names a stream may ask for, of one type: as many clusters as an Envoy of many gigabytes holds.
+const MAX_NAMES: usize = 100_000;
+/// Encoded resources in one response: half of the message limit of gRPC clients, names and framing aside.
+const RESPONSE_BUDGET: usize = 2 << 20;
+
+/// What a proxy is to hold.
+pub(crate) trait Wanted: Send + Sync {
+    /// Names and versions of a type, ordered by name.
+    fn versions<'a>(&'a self, type_url: &str) -> Box<dyn Iterator<Item = (&'a str, &'a str)> + 'a>;
+
+    /// Version and content of one resource.
+    fn resource(&self, type_url: &str, name: &str) -> Option<(&str, Any)>;
+}
+
+/// What was sent of a type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// Responses sent.
+    pub(crate) sent: u64,
+    /// Responses accepted.
+    pub(crate) acknowledged: u64,
+    /// Responses refused.
+    pub(crate) rejected: u64,
+}
+
+/// A proxy that asks for more than a proxy can use.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum SessionError {
+    /// Too many types.
+    #[error("a stream may ask for {MAX_TYPES} types of resources")]
+    TooManyTypes,
+    /// Too many names.
+    #[error("a stream may ask for {MAX_NAMES} resources of type {0}")]
+    TooManyNames(String),
+}
+
+/// Place of a type in the order of sending, and the type.
+type TypeKey = (usize, String);
+
+fn key(type_url: &str) -> TypeKey {
+    let rank = ORDER.iter().position(|known| *known == type_url).unwrap_or(ORDER.len());
+    (rank, type_url.to_owned())
+}
+
+/// One stream.
+pub(crate) struct Session {
+    identifier: String,
+    /// Whether the proxy will ask for listeners, so that clusters must not go away before it did.
+    has_listeners: bool,
+    wanted: Option<Arc<dyn Wanted>>,
+    subscriptions: BTreeMap<TypeKey, Subscription>,
+    nonce: u64,
+}
+
+impl Session {
+    /// A stream; `identifier` names this control plane in responses.
+    pub(crate) fn new(identifier: &str, has_listeners: bool) -> Self {
+        Self {
+            identifier: identifier.into(),
+            has_listeners,
+            wanted: None,
+            subscriptions: BTreeMap::new(),
+            nonce: 0,
+        }
+    }
+
+    /// Takes a request: a subscription, an acknowledgement or a refusal. Answers come from [`Session::pump`].
+    pub(crate) fn request(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), SessionError> {
+        let key = key(&request.type_url);
+        if !self.subscriptions.contains_key(&key) && self.subscriptions.len() >= MAX_TYPES {
+            return Err(SessionError::TooManyTypes);
+        }
+        self.subscriptions.entry(key).or_default().request(request)
+    }
+
+    /// Takes a newer configuration.
+    pub(crate) fn advance(&mut self, wanted: Arc<dyn Wanted>) {
+        self.wanted = Some(wanted);
+        self.subscriptions.values_mut().for_each(Subscription::stale);
+    }
+
+    /// What can be sent now.
+    pub(crate) fn pump(&mut self) -> Vec<DeltaDiscoveryResponse> {
+        let Some(wanted) = self.wanted.clone() else { return Vec::new() };
+        for ((_, type_url), subscription) in &mut self.subscriptions {
+            subscription.plan(type_url, &*wanted);
+        }
+        let keys: Vec<TypeKey> = self.subscriptions.keys().cloned().collect();
+        keys.iter().filter_map(|key| self.respond(key, &*wanted)).collect()
+    }
+
+    /// What was sent, by type.
+    pub(crate) fn counters(&self) -> impl Iterator<Item = (&str, Counters)> {
+        self.subscriptions.iter().map(|((_, type_url), held)| (type_url.as_str(), held.counters))
+    }
+
+    /// Why the newest response of a type was refused, for types where it was.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.subscriptions
+            .iter()
+            .filter_map(|((_, type_url), held)| Some((type_url.as_str(), held.refusal()?)))
+    }
+
+    /// Whether the proxy has answered everything that it is to hold.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.wanted.is_some() && self.subscriptions.values().all(Subscription::is_settled)
+    }
+
+    fn respond(&mut self, key: &TypeKey, wanted: &dyn Wanted) -> Option<DeltaDiscoveryResponse> {
+        let (updates, removals) = (self.may_update(key), self.may_remove(key));
+        let subscription = self.subscriptions.get_mut(key)?;
+        let (resources, removed_resources) = subscription.take(&key.1, wanted, updates, removals)?;
+        self.nonce += 1;
+        let nonce = self.nonce.to_string();
+        subscription.sent(nonce.clone());
+        if key.1 == CLUSTER {
+            self.warm(&resources);
+        }
+        Some(DeltaDiscoveryResponse {
+            type_url: key.1.clone(),
+            nonce,
+            resources,
+            removed_resources,
+            control_plane: Some(ControlPlane { identifier: self.identifier.clone() }),
+            ..Default::default()
+        })
+    }
+
+    /// A cluster that is new or changed warms until it gets endpoints, even if they are the same as before, and
+    /// Envoy does not ask again for a name that it still asks for.
+    fn warm(&mut self, clusters: &[Resource]) {
+        if let Some(endpoints) = self.subscriptions.get_mut(&key(ENDPOINTS)) {
+            clusters.iter().for_each(|cluster| endpoints.again(&cluster.name));
+        }
+    }
+
+    /// Listeners and routes wait until what they lead to is there.
+    fn may_update(&self, (rank, _): &TypeKey) -> bool {
+        let is_first = ORDER.get(*rank).is_some_and(|url| [CLUSTER, ENDPOINTS, SECRET].contains(url));
+        is_first || [CLUSTER, ENDPOINTS, SECRET].iter().all(|url| self.is_quiet(url))
+    }
+
+    /// What others lead to goes when these others are settled. After a refusal nobody knows which listeners the
+    /// proxy runs, so that what they may lead to stays.
+    fn may_remove(&self, (_, type_url): &TypeKey) -> bool {
+        if type_url == LISTENER {
+            return true;
+        }
+        let no_way_leads_there = [LISTENER, ROUTE].iter().filter(|url| *url != type_url).all(|url| {
+            self.is_quiet(url)
+                && self.subscriptions.get(&key(url)).is_none_or(|held| held.refusal().is_none())
+        });
+        if type_url != CLUSTER {
+            let no_cluster_goes = self.subscriptions.get(&key(CLUSTER)).is_none_or(Subscription::is_settled);
+            return no_way_leads_there && no_cluster_goes;
+        }
+        let resumed = self.subscriptions.get(&key(CLUSTER)).is_some_and(Subscription::was_resumed);
+        let listeners_to_come =
+            self.has_listeners && resumed && !self.subscriptions.contains_key(&key(LISTENER));
+        no_way_leads_there && !listeners_to_come
+    }
+
+    /// Nothing of a type is waiting to be sent or answered, removals aside.
+    fn is_quiet(&self, type_url: &str) -> bool {
+        self.subscriptions.get(&key(type_url)).is_none_or(Subscription::is_quiet)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! Tables of requests, configurations and the responses they must bring.
+
+use envoy_api::google::rpc::Status;
+
+use super::*;
+
+/// Type, name and version.
+type Entry = (&'static str, &'static str, &'static str);
+
+struct Fixed(BTreeMap<(&'static str, &'static str), &'static str>, usize);
+
+impl Wanted for Fixed {
+    fn versions<'a>(&'a self, type_url: &str) -> Box<dyn Iterator<Item = (&'a str, &'a str)> + 'a> {
+        let type_url = type_url.to_owned();
+        let of_type = self.0.iter().filter(move |((of, _), _)| *of == type_url);
+        Box::new(of_type.map(|((_, name), version)| (*name, *version)))
+    }
+
+    fn resource(&self, type_url: &str, name: &str) -> Option<(&str, Any)> {
+        let ((type_url, _), version) =
+            self.0.iter().find(|((of, held), _)| *of == type_url && *held == name)?;
+        Some((version, Any { type_url: (*type_url).into(), value: vec![0; self.1] }))
+    }
+}
+
+fn config(entries: &[Entry]) -> Arc<dyn Wanted> {
+    Arc::new(Fixed(entries.iter().map(|(of, name, version)| ((*of, *name), *version)).collect(), 1))
+}
+
+/// A proxy that answers when it is told to.
+struct Proxy {
+    session: Session,
+    unanswered: BTreeMap<String, String>,
+}
+
+impl Proxy {
+    fn new(entries: &[Entry]) -> Self {
+        let mut session = Session::new("cp", true);
+        session.advance(config(entries));
+        Self { session, unanswered: BTreeMap::new() }
+    }
+
+    fn pump(&mut self) -> Vec<String> {
+        let responses = self.session.pump();
+        for response in &responses {
+            let previous = self.unanswered.insert(response.type_url.clone(), response.nonce.clone());
+            assert_eq!(previous, None, "two unanswered responses of {}", response.type_url);
+        }
+        responses.iter().map(shown).collect()
+    }
+
+    fn advance(&mut self, entries: &[Entry]) -> Vec<String> {
+        self.session.advance(config(entries));
+        self.pump()
+    }
+
+    fn send(&mut self, request: DeltaDiscoveryRequest) -> Vec<String> {
+        self.session.request(&request).unwrap();
+        self.pump()
+    }
+
+    fn subscribe(&mut self, type_url: &str, names: &[&str]) -> Vec<String> {
+        self.send(DeltaDiscoveryRequest {
+            type_url: type_url.into(),
+            resource_names_subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..Default::default()
+        })
+    }
+
+    fn resume(&mut self, type_url: &str, names: &[&str], held: &[(&str, &str)]) -> Vec<String> {
+        self.send(DeltaDiscoveryRequest {
+            type_url: type_url.into(),
+            resource_names_subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+            initial_resource_versions: held.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+            ..Default::default()
+        })
+    }
+
+    fn answer(&mut self, type_url: &str, error: Option<&str>) -> Vec<String> {
+        let nonce = self.unanswered.remove(type_url).expect("there is a response to answer");
+        self.send(DeltaDiscoveryRequest {
+            type_url: type_url.into(),
+            response_nonce: nonce,
+            error_detail: error.map(|message| Status { message: message.into(), ..Default::default() }),
+            ..Default::default()
+        })
+    }
+
+    fn ack(&mut self, type_url: &str) -> Vec<String> {
+        self.answer(type_url, None)
+    }
+
+    /// As Envoy starts: clusters, endpoints, listeners, each answered.
+    fn started(entries: &[Entry], endpoints: &[&str]) -> Self {
+        let mut proxy = Self::new(entries);
+        proxy.subscribe(CLUSTER, &[]);
+        proxy.subscribe(ENDPOINTS, endpoints);
+        proxy.ack(CLUSTER);
+        if proxy.unanswered.contains_key(ENDPOINTS) {
+            proxy.ack(ENDPOINTS);
+        }
+        proxy.subscribe(LISTENER, &[]);
+        proxy.ack(LISTENER);
+        assert!(proxy.session.is_settled());
+        proxy
+    }
+}
+
+fn shown(response: &DeltaDiscoveryResponse) -> String {
+    let short = response.type_url.rsplit('.').next().unwrap();
+    let sent = response.resources.iter().map(|resource| format!("{}@{}", resource.name, resource.version));
+    let removed = response.removed_resources.iter().map(|name| format!("-{name}"));
+    format!("{short} {}", sent.chain(removed).collect::<Vec<_>>().join(" "))
+}
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn clusters_then_endpoints_then_listeners() {
+    let mut proxy = Proxy::new(&[(CLUSTER, "a", "1"), (ENDPOINTS, "a", "1"), (LISTENER, "l", "1")]);
+    assert_eq!(proxy.subscribe(LISTENER, &[]), ["Listener l@1"], "nobody asked for clusters yet");
+    proxy.ack(LISTENER);
+    assert_eq!(proxy.subscribe(CLUSTER, &[]), ["Cluster a@1"]);
+    assert_eq!(proxy.subscribe(ENDPOINTS, &["a"]), ["ClusterLoadAssignment a@1"]);
+    proxy.ack(CLUSTER);
+    proxy.ack(ENDPOINTS);
+    let next = [
+        (CLUSTER, "a", "1"),
+        (CLUSTER, "b", "1"),
+        (ENDPOINTS, "a", "2"),
+        (ENDPOINTS, "b", "1"),
+        (LISTENER, "l", "2"),
+    ];
+    assert_eq!(proxy.advance(&next), ["Cluster b@1", "ClusterLoadAssignment a@2"]);
+    assert_eq!(proxy.ack(ENDPOINTS), NOTHING);
+    assert_eq!(proxy.subscribe(ENDPOINTS, &["b"]), ["ClusterLoadAssignment b@1"]);
+    assert_eq!(proxy.ack(CLUSTER), NOTHING, "endpoints of b are not answered");
+    assert_eq!(proxy.ack(ENDPOINTS), ["Listener l@2"]);
+    assert!(!proxy.session.is_settled());
+    assert_eq!(proxy.ack(LISTENER), NOTHING);
+    assert!(proxy.session.is_settled());
+}
+
+#[test]
+fn what_is_gone_goes_last() {
+    let before = [(CLUSTER, "a", "1"), (CLUSTER, "b", "1"), (ENDPOINTS, "b", "1"), (LISTENER, "l", "1")];
+    let mut proxy = Proxy::started(&before, &["b"]);
+    let after = [(CLUSTER, "a", "1"), (LISTENER, "l", "2")];
+    assert_eq!(proxy.advance(&after), ["Listener l@2"]);
+    assert_eq!(proxy.ack(LISTENER), ["Cluster -b"]);
+    assert_eq!(proxy.ack(CLUSTER), ["ClusterLoadAssignment -b"]);
+    assert_eq!(proxy.advance(&[(CLUSTER, "a", "1")]), ["Listener -l"], "a listener goes at once");
+}
+
+#[test]
+fn a_refused_listener_keeps_the_clusters_it_may_lead_to() {
+    let mut proxy = Proxy::started(&[(CLUSTER, "a", "1"), (LISTENER, "l", "1")], &[]);
+    assert_eq!(proxy.advance(&[(LISTENER, "l", "2")]), ["Listener l@2"]);
+    assert_eq!(proxy.answer(LISTENER, Some("no such filter")), NOTHING);
+    assert_eq!(proxy.session.refusals().collect::<Vec<_>>(), [(LISTENER, "no such filter")]);
+    let counters: BTreeMap<_, _> = proxy.session.counters().collect();
+    assert_eq!(counters[LISTENER], Counters { sent: 2, acknowledged: 1, rejected: 1 });
+    assert_eq!(proxy.advance(&[(LISTENER, "l", "2")]), NOTHING, "the same content is not sent again");
+    assert_eq!(proxy.advance(&[(LISTENER, "l", "3")]), ["Listener l@3"]);
+    assert_eq!(proxy.ack(LISTENER), ["Cluster -a"]);
+    assert_eq!(proxy.session.refusals().count(), 0);
+}
+
+#[test]
+fn only_what_changed_is_sent_and_states_between_are_skipped() {
+    let mut proxy = Proxy::started(&[(CLUSTER, "a", "1"), (CLUSTER, "b", "1")], &[]);
+    assert_eq!(proxy.advance(&[(CLUSTER, "a", "2"), (CLUSTER, "b", "1")]), ["Cluster a@2"]);
+    assert_eq!(proxy.advance(&[(CLUSTER, "a", "3"), (CLUSTER, "b", "2")]), NOTHING);
+    assert_eq!(proxy.advance(&[(CLUSTER, "a", "4"), (CLUSTER, "b", "1")]), NOTHING);
+    assert_eq!(proxy.ack(CLUSTER), ["Cluster a@4"]);
+}
+
+#[test]
+fn a_changed_cluster_gets_its_endpoints_again() {
+    let entries = [(CLUSTER, "a", "1"), (ENDPOINTS, "a", "1"), (ENDPOINTS, "b", "1")];
+    let mut proxy = Proxy::started(&entries, &["a", "b"]);
+    let next = [(CLUSTER, "a", "2"), (ENDPOINTS, "a", "1"), (ENDPOINTS, "b", "1")];
+    assert_eq!(proxy.advance(&next), ["Cluster a@2", "ClusterLoadAssignment a@1"]);
+}
+
+#[test]
+fn a_reconnect_with_the_same_versions_costs_nothing() {
+    let entries = [(CLUSTER, "a", "1"), (ENDPOINTS, "a", "1"), (LISTENER, "l", "1")];
+    let mut proxy = Proxy::new(&entries);
+    assert_eq!(proxy.resume(CLUSTER, &[], &[("a", "1")]), NOTHING);
+    assert_eq!(proxy.resume(ENDPOINTS, &["a"], &[("a", "1")]), NOTHING);
+    assert_eq!(proxy.resume(LISTENER, &[], &[("l", "1")]), NOTHING);
+    assert!(proxy.session.is_settled());
+    assert_eq!(proxy.subscribe(ENDPOINTS, &["a"]), ["ClusterLoadAssignment a@1"], "asked for anew");
+}
+
+#[test]
+fn a_reconnect_brings_changes_and_removals() {
+    let mut proxy = Proxy::new(&[(CLUSTER, "a", "2"), (CLUSTER, "c", "1"), (LISTENER, "l", "2")]);
+    assert_eq!(
+        proxy.resume(CLUSTER, &[], &[("a", "1"), ("b", "1"), ("c", "1")]),
+        ["Cluster a@2"],
+        "listeners may still lead to b"
+    );
+    assert_eq!(proxy.resume(LISTENER, &[], &[("l", "1")]), NOTHING);
+    assert_eq!(proxy.ack(CLUSTER), ["Listener l@2"]);
+    assert_eq!(proxy.ack(LISTENER), ["Cluster -b"]);
+    let mut without_listeners = Proxy { session: Session::new("cp", false), unanswered: BTreeMap::new() };
+    without_listeners.session.advance(config(&[]));
+    assert_eq!(without_listeners.resume(CLUSTER, &[], &[("b", "1")]), ["Cluster -b"]);
+}
+
+#[test]
+fn names_are_followed_one_by_one() {
+    let entries = [(SECRET, "a", "1"), (SECRET, "b", "1")];
+    let mut proxy = Proxy::new(&entries);
+    assert_eq!(proxy.subscribe(SECRET, &["a", "missing"]), ["Secret a@1 -missing"]);
+    assert_eq!(proxy.ack(SECRET), NOTHING);
+    let more = [(SECRET, "a", "1"), (SECRET, "b", "2"), (SECRET, "missing", "1")];
+    assert_eq!(proxy.advance(&more), ["Secret missing@1"], "nobody asked for b");
+    proxy.ack(SECRET);
+    proxy.send(DeltaDiscoveryRequest {
+        type_url: SECRET.into(),
+        resource_names_unsubscribe: vec!["a".into()],
+        ..Default::default()
+    });
+    assert_eq!(proxy.advance(&[(SECRET, "a", "2"), (SECRET, "missing", "1")]), NOTHING);
+    assert_eq!(proxy.subscribe(SECRET, &["*"]), ["Secret a@2"]);
+}
+
+#[test]
+fn a_first_answer_is_due_even_if_it_is_empty() {
+    let mut proxy = Proxy::new(&[]);
+    assert_eq!(proxy.subscribe(LISTENER, &[]), ["Listener "]);
+    assert_eq!(proxy.ack(LISTENER), NOTHING);
+    let mut waiting = Proxy { session: Session::new("cp", true), unanswered: BTreeMap::new() };
+    assert_eq!(waiting.subscribe(LISTENER, &[]), NOTHING, "no configuration yet is not an empty one");
+    assert_eq!(waiting.advance(&[(LISTENER, "l", "1")]), ["Listener l@1"]);
+}
+
+#[test]
+fn an_answer_to_another_response_changes_nothing() {
+    let mut proxy = Proxy::new(&[(CLUSTER, "a", "1")]);
+    proxy.subscribe(CLUSTER, &[]);
+    proxy.send(DeltaDiscoveryRequest {
+        type_url: CLUSTER.into(),
+        response_nonce: "77".into(),
+        ..Default::default()
+    });
+    assert_eq!(proxy.advance(&[(CLUSTER, "a", "2")]), NOTHING, "the first one is still unanswered");
+    let counters: BTreeMap<_, _> = proxy.session.counters().collect();
+    assert_eq!(counters[CLUSTER], Counters { sent: 1, acknowledged: 0, rejected: 0 });
+}
+
+#[test]
+fn large_configurations_are_sent_in_parts() {
+    let entries: Vec<Entry> = ["a", "b", "c"].into_iter().map(|name| (CLUSTER, name, "1")).collect();
+    let mut proxy = Proxy { session: Session::new("cp", true), unanswered: BTreeMap::new() };
+    let wanted = Fixed(entries.iter().map(|(of, name, v)| ((*of, *name), *v)).collect(), RESPONSE_BUDGET / 2);
+    proxy.session.advance(Arc::new(wanted));
+    assert_eq!(proxy.subscribe(CLUSTER, &[]), ["Cluster a@1 b@1"]);
+    assert_eq!(proxy.subscribe(LISTENER, &[]), NOTHING, "not before all clusters");
+    assert_eq!(proxy.ack(CLUSTER), ["Cluster c@1"]);
+    assert_eq!(proxy.ack(CLUSTER), ["Listener "]);
+}
+
+#[test]
+fn a_stream_asks_for_a_bounded_number_of_things() {
+    let mut session = Session::new("cp", true);
+    for at in 0..MAX_TYPES {
+        session.request(&DeltaDiscoveryRequest { type_url: at.to_string(), ..Default::default() }).unwrap();
+    }
+    let one_more = DeltaDiscoveryRequest { type_url: "x".into(), ..Default::default() };
+    assert_eq!(session.request(&one_more), Err(SessionError::TooManyTypes));
+    let many = DeltaDiscoveryRequest {
+        type_url: "0".into(),
+        resource_names_subscribe: (0..=MAX_NAMES).map(|at| at.to_string()).collect(),
+        ..Default::default()
+    };
+    assert_eq!(session.request(&many), Err(SessionError::TooManyNames("0".into())));
+}
