@@ -215,7 +215,7 @@ async fn a_newer_stream_takes_over_but_another_store_may_not() {
     let global = Global::start().await;
     // This one says nothing at all.
     let (_silent, mut older) = global.ask("east", "a", None).await.unwrap();
-    let other = global.ask("east", "b", None).await.err().expect("two stores are two zones");
+    let other = global.ask("east", "b", None).await.expect_err("two stores are two zones");
     assert_eq!(other.code(), Code::AlreadyExists);
     assert!(other.message().contains("east"));
 

@@ -44,6 +44,10 @@ impl Log {
         self.lock().resources.get(key).cloned()
     }
 
+    pub(crate) fn revision(&self) -> Revision {
+        self.lock().revision
+    }
+
     pub(crate) fn list(&self, kind: Kind, mesh: Option<&str>, start: Option<&Key>, limit: usize) -> Page {
         let state = self.lock();
         let first = Key { kind, mesh: mesh.unwrap_or_default().into(), name: "".into() };
