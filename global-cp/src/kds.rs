@@ -33,6 +33,8 @@ pub struct Deps {
     pub zone_auth: ZoneAuth,
     /// Name of this instance.
     pub instance: String,
+    /// What is counted.
+    pub metrics: kds::Metrics,
 }
 
 /// Serves KDS; answers the handle for questions to proxies.

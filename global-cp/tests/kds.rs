@@ -47,6 +47,7 @@ impl Global {
             snapshots,
             zone_auth: ZoneAuth::Token,
             instance: "global-1".into(),
+            metrics: kds::Metrics::default(),
         };
         global_cp::kds::spawn(&tasks, deps, listener, None).unwrap();
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();

@@ -54,6 +54,8 @@ pub struct Deps {
     pub snapshots: SnapshotReceiver,
     /// Who answers questions to proxies.
     pub proxies: Arc<dyn AskProxy>,
+    /// What is counted.
+    pub metrics: kds::Metrics,
 }
 
 /// Whether the zone is in step with the global.

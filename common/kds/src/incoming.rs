@@ -10,6 +10,7 @@ use model::{Key, Kind, Labels, Payload, Resource, Timestamp, labels, validation}
 use store::{Expect, Op, Store, StoreError, Stored};
 
 use crate::client::Batch;
+use crate::metrics::Metrics;
 
 /// Which side receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,14 @@ pub enum Role {
 }
 
 impl Role {
+    /// Name of the other side.
+    pub fn peer(&self) -> &str {
+        match self {
+            Self::Zone => "global",
+            Self::Global { zone } => zone,
+        }
+    }
+
     /// Whether a stored resource came from the peer of this stream.
     pub fn is_from_peer(&self, kind: Kind, of: &Labels) -> bool {
         match self {
@@ -54,6 +63,7 @@ pub struct Applied {
 pub struct Receiver {
     store: Store,
     role: Role,
+    metrics: Metrics,
 }
 
 /// Writes in one commit: etcd's limit for one transaction.
@@ -61,8 +71,13 @@ const COMMIT: usize = 128;
 
 impl Receiver {
     /// Writes into a store for one side.
-    pub fn new(store: Store, role: Role) -> Self {
-        Self { store, role }
+    pub fn new(store: Store, role: Role, metrics: Metrics) -> Self {
+        Self { store, role, metrics }
+    }
+
+    /// Which side receives.
+    pub fn role(&self) -> &Role {
+        &self.role
     }
 
     /// Writes a batch. A conflict with a local writer is tried once more with what is there then.
@@ -89,6 +104,7 @@ impl Receiver {
         for ops in ops.chunks(COMMIT) {
             self.commit(ops.to_vec()).await?;
         }
+        self.metrics.received(self.role.peer(), batch.kind, &applied);
         Ok(applied)
     }
 

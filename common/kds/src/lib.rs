@@ -7,6 +7,7 @@
 mod client;
 mod incoming;
 pub mod insight;
+mod metrics;
 mod outgoing;
 mod peer;
 mod scope;
@@ -16,6 +17,7 @@ pub mod view;
 
 pub use client::{Batch, ClientSession, Incoming};
 pub use incoming::{Applied, Receiver, Role};
+pub use metrics::{Metrics, OpenStream};
 pub use outgoing::{Outgoing, PublicKeyOf, held_versions};
 pub use peer::{FEATURE_PAGED, Peer, node};
 pub use scope::{Everything, TRUST_EXCHANGE, ZoneScope};

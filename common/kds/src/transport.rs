@@ -72,11 +72,12 @@ pub async fn consume(
     session: ClientSession,
     kinds: Vec<Kind>,
     snapshot: Arc<Snapshot>,
-    (receiver, role): (Receiver, Role),
+    receiver: Receiver,
     open: impl Future<Output = Result<Streaming<DeltaDiscoveryResponse>, Status>> + Send,
     requests: mpsc::Sender<DeltaDiscoveryRequest>,
     now: impl Fn() -> Timestamp + Send,
 ) -> Result<(), Status> {
+    let role = receiver.role();
     let with_status = matches!(role, Role::Global { .. });
     let held = kinds.into_iter().map(|kind| {
         (kind, held_versions(&snapshot, kind, |labels| role.is_from_peer(kind, labels), with_status))

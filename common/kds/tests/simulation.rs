@@ -8,7 +8,8 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::executor::block_on;
 use kds::{
-    ClientSession, Everything, Outgoing, Receiver, Role, ServerSession, View, ZoneScope, held_versions, node,
+    ClientSession, Everything, Metrics, Outgoing, Receiver, Role, ServerSession, View, ZoneScope,
+    held_versions, node,
 };
 use kds_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use model::spec::{MeshZoneAddress, Zone};
@@ -88,7 +89,7 @@ impl Link {
         Self {
             server: ServerSession::new("test", view, scope),
             client,
-            receiver: Receiver::new(to.shared(), role),
+            receiver: Receiver::new(to.shared(), role, Metrics::default()),
             requests,
             responses: VecDeque::new(),
         }
@@ -364,7 +365,8 @@ fn a_zone_cannot_take_over_another_zones_resource() {
             ..Default::default()
         })
         .expect("a known type");
-    let receiver = Receiver::new(world.global.shared(), Role::Global { zone: "west".into() });
+    let receiver =
+        Receiver::new(world.global.shared(), Role::Global { zone: "west".into() }, Metrics::default());
     let applied = block_on(receiver.apply(&batch, Timestamp::EPOCH)).expect("memory takes any write");
     assert_eq!((applied.changed, applied.rejected.len()), (0, 1), "{applied:?}");
     assert!(applied.rejected[0].contains("belongs to zone east"));
@@ -402,8 +404,10 @@ fn garbage_refuses_itself_only() {
         })
         .expect("a known type");
     let plane = Plane::new();
-    let applied =
-        block_on(Receiver::new(plane.shared(), Role::Zone).apply(&batch, Timestamp::EPOCH)).expect("memory");
+    let applied = block_on(
+        Receiver::new(plane.shared(), Role::Zone, Metrics::default()).apply(&batch, Timestamp::EPOCH),
+    )
+    .expect("memory takes any write");
     assert_eq!((applied.changed, applied.rejected.len()), (1, 2), "{applied:?}");
     let answer = client.answer(&batch, &applied.rejected);
     assert!(answer.error_detail.is_some_and(|error| error.message.contains("bad.default")));

@@ -1,5 +1,6 @@
 //! The RPCs of zones.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -98,7 +99,7 @@ impl Service {
     /// Runs a stream as a task until it ends, is replaced, or the process stops.
     fn run<T, F>(
         &self,
-        name: &str,
+        name: &'static str,
         caller: &Caller,
         guard: Guard,
         rx: mpsc::Receiver<T>,
@@ -109,7 +110,8 @@ impl Service {
         F: Future<Output = Result<(), Status>> + Send + 'static,
     {
         let (end, ended) = oneshot::channel();
-        let (zone, stop, rpc) = (caller.zone.clone(), self.tasks.token(), name.to_owned());
+        let (zone, stop) = (caller.zone.clone(), self.tasks.token());
+        let counted = self.deps.metrics.open(&zone, name);
         self.tasks.spawn(format!("{name} {zone}"), OnExit::Ignore, async move {
             let result = tokio::select! {
                 result = work => result,
@@ -119,9 +121,10 @@ impl Service {
                 () = stop.cancelled() => Err(Status::unavailable("the control plane is shutting down")),
             };
             match &result {
-                Ok(()) => tracing::info!(zone, stream = rpc, "stream closed"),
-                Err(status) => tracing::info!(zone, stream = rpc, reason = status.message(), "stream ended"),
+                Ok(()) => tracing::info!(zone, stream = name, "stream closed"),
+                Err(status) => tracing::info!(zone, stream = name, reason = status.message(), "stream ended"),
             }
+            drop(counted);
             // The peer may be gone already.
             let _ = end.send(result);
         });
@@ -133,7 +136,7 @@ impl Service {
     async fn reverse<Q, A>(
         &self,
         request: Request<Streaming<A>>,
-        (stream, name): (Stream, &str),
+        (stream, name): (Stream, &'static str),
     ) -> Result<Response<Outbound<Q>>, Status>
     where
         Q: FromQuestion + Send + 'static,
@@ -200,7 +203,9 @@ impl KdsSyncService for Service {
         let record = insight::record(Arc::clone(&self.deps.store), caller.zone.clone(), changes, now);
         self.tasks.spawn(format!("insight of {}", caller.zone), OnExit::Ignore, record);
         let (tx, rx) = mpsc::channel(QUEUE);
+        let (metrics, zone, mut seen) = (self.deps.metrics.clone(), caller.zone.clone(), BTreeMap::new());
         let work = kds::serve(session, views, request.into_inner(), tx, move |session| {
+            metrics.served(&zone, &mut seen, session);
             subscription.send_if_modified(|subscription| insight::observe(subscription, session, now()));
         });
         Ok(Response::new(self.run("global to zone", &caller, guard, rx, work)))
@@ -212,14 +217,14 @@ impl KdsSyncService for Service {
     ) -> Result<Response<Self::ZoneToGlobalSyncStream>, Status> {
         let (caller, guard) = self.open(&request, Stream::ZoneToGlobal).await?;
         let role = Role::Global { zone: caller.zone.clone() };
-        let receiver = Receiver::new(Arc::clone(&self.deps.store), role.clone());
+        let receiver = Receiver::new(Arc::clone(&self.deps.store), role, self.deps.metrics.clone());
         let introduction = node(&caller.zone, env!("CARGO_PKG_VERSION"), &self.deps.instance, "{}");
         let session = ClientSession::new(introduction);
         let snapshot = Arc::clone(&self.deps.snapshots.borrow());
         let (tx, rx) = mpsc::channel(QUEUE);
         let kinds = Kind::zone_to_global().collect();
         let responses = std::future::ready(Ok(request.into_inner()));
-        let work = kds::consume(session, kinds, snapshot, (receiver, role), responses, tx, now);
+        let work = kds::consume(session, kinds, snapshot, receiver, responses, tx, now);
         Ok(Response::new(self.run("zone to global", &caller, guard, rx, work)))
     }
 }

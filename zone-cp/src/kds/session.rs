@@ -1,13 +1,14 @@
 //! One connection to the global: all streams on it, until the first of them ends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use kds::{ClientSession, Everything, MAX_MESSAGE, Receiver, Role, ServerSession, View, insight, node};
+use kds_proto::mesh::ZoneHealthCheckRequest;
 use kds_proto::mesh::global_kds_service_client::GlobalKdsServiceClient;
 use kds_proto::mesh::kds_sync_service_client::KdsSyncServiceClient;
-use kds_proto::mesh::ZoneHealthCheckRequest;
 use model::Kind;
 use runtime::{OnExit, Tasks};
 use tokio::sync::{mpsc, watch};
@@ -23,6 +24,8 @@ use super::connect::connect;
 use super::questions::{self, AskProxy};
 use super::{Deps, Link, LinkState, now};
 
+/// The other side, in metrics.
+const PEER: &str = "global";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Time between signs of life, unless the global asks for another.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
@@ -109,7 +112,7 @@ async fn receive(
 ) -> Result<(), Status> {
     let session = ClientSession::new(node(&link.zone, VERSION, &link.instance, &link.config));
     let snapshot = Arc::clone(&deps.snapshots.borrow());
-    let receiver = Receiver::new(Arc::clone(&deps.store), Role::Zone);
+    let receiver = Receiver::new(Arc::clone(&deps.store), Role::Zone, deps.metrics.clone());
     let (tx, rx) = mpsc::channel(QUEUE);
     let open = async {
         let responses = client.global_to_zone_sync(ReceiverStream::new(rx)).await?;
@@ -117,8 +120,9 @@ async fn receive(
         state.send_replace(LinkState::Connected(now()));
         Ok(responses.into_inner())
     };
+    let _counted = deps.metrics.open(PEER, "global to zone");
     let kinds = Kind::global_to_zone().collect();
-    kds::consume(session, kinds, snapshot, (receiver, Role::Zone), open, tx, now).await
+    kds::consume(session, kinds, snapshot, receiver, open, tx, now).await
 }
 
 /// Serves what the zone has, and keeps the mirror image of the global's insight.
@@ -140,7 +144,10 @@ async fn send(
     let record = insight::record(Arc::clone(&deps.store), link.zone.clone(), changes, now);
     tasks.spawn("insight", OnExit::Ignore, record);
     let instance = link.instance.clone();
+    let _counted = deps.metrics.open(PEER, "zone to global");
+    let (metrics, mut seen) = (deps.metrics.clone(), BTreeMap::new());
     kds::serve(session, views, requests, tx, move |session| {
+        metrics.served(PEER, &mut seen, session);
         subscription.send_if_modified(|subscription| {
             let changed = insight::observe(subscription, session, now());
             if let Some(global) = session.peer() {
