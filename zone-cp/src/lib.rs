@@ -4,3 +4,4 @@ pub mod controllers;
 pub mod dp_server;
 pub mod identity;
 pub mod kds;
+pub mod setup;
