@@ -4,6 +4,7 @@
 
 mod check;
 mod conformance;
+mod demo;
 mod links;
 mod rules;
 mod shell;
@@ -13,8 +14,10 @@ mod tools;
 mod workspace;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use e2e::launch;
 
 /// Developer commands of the workspace.
 #[derive(Debug, Parser)]
@@ -43,13 +46,23 @@ enum Command {
         /// Where the runners and the cases are.
         folder: PathBuf,
     },
+    /// Run a global, two zones and their Envoys on this machine, and send requests across them.
+    ///
+    /// Everything is on loopback and in the folder `.demo`; Ctrl-C stops it all.
+    Demo(demo::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == launch::LAUNCH || first == launch::SERVE) {
+        return Ok(launch::main(&arguments));
+    }
+    let done = match Cli::parse().command {
         Command::Check => check::run(),
         Command::Tidy => tidy::run(),
         Command::Test { args } => test::run(&args),
         Command::Conformance { folder } => conformance::run(&folder),
-    }
+        Command::Demo(args) => demo::run(&args),
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

@@ -1,0 +1,33 @@
+//! Ctrl-C and its relatives as messages.
+
+use std::sync::mpsc::{Receiver, channel};
+
+use e2e::patience::Patience;
+use nix::sys::signal::{SigSet, Signal, kill};
+
+/// One message a signal.
+pub(super) type Signals = Receiver<()>;
+
+/// Turns signals into interruptions of `patience` and messages. A second one ends this process at once, and the
+/// kernel its children with it.
+///
+/// Signals are blocked in this thread and those that it starts: call it before anything else runs.
+pub(super) fn watch(patience: &Patience) -> anyhow::Result<Signals> {
+    let mut wanted = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        wanted.add(signal);
+    }
+    wanted.thread_block()?;
+    let (sender, receiver) = channel();
+    let patience = patience.clone();
+    std::thread::spawn(move || {
+        while wanted.wait().is_ok() {
+            if patience.is_interrupted() {
+                let _ = kill(nix::unistd::getpid(), Signal::SIGKILL);
+            }
+            patience.interrupt();
+            let _ = sender.send(());
+        }
+    });
+    Ok(receiver)
+}
