@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::codec::CompressionEncoding;
 
-pub use admin::{Admin, AdminError, ProxyName, Query};
+pub use admin::{Admin, AdminError, ProxyName};
 pub use identify::ZoneAuth;
 
 /// What the KDS server stands on.

@@ -8,6 +8,7 @@ mod session;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use control_api::ProxyInspector;
 use kds::{Outgoing, View};
 use model::Timestamp;
 use rand::Rng;
@@ -18,7 +19,6 @@ use store::index::SnapshotReceiver;
 use tokio::sync::watch;
 
 pub use connect::GlobalAddress;
-pub use questions::{AskProxy, Question};
 
 /// Pauses between attempts double from the first to the last, each one jittered.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -53,7 +53,7 @@ pub struct Deps {
     /// What is sent.
     pub snapshots: SnapshotReceiver,
     /// Who answers questions to proxies.
-    pub proxies: Arc<dyn AskProxy>,
+    pub proxies: Arc<dyn ProxyInspector>,
     /// What is counted.
     pub metrics: kds::Metrics,
 }

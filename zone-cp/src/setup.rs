@@ -1,10 +1,9 @@
 //! What a zone control plane makes sure of in its store before it starts.
 
-use anyhow::Context;
 use model::labels::{self, Plane};
-use model::spec::{Config, Zone};
+use model::spec::Zone;
 use model::{Key, Kind, Labels, Resource, Timestamp};
-use store::{Op, Store, StoreError, retry_conflicts};
+use store::{Op, Store, StoreError};
 
 /// Config resource that tells one store from another.
 const STORE_ID: &str = "isthmus-store-id";
@@ -14,15 +13,8 @@ const STORE_ID: &str = "isthmus-store-id";
 /// # Errors
 /// The store's.
 pub async fn store_id(store: &Store, now: Timestamp) -> anyhow::Result<String> {
-    let key = Key::global(Kind::CONFIG, STORE_ID);
-    retry_conflicts(&**store, &key, |stored| {
-        let made = Config { config: uuid::Uuid::new_v4().to_string() };
-        let builder = Resource::builder(key.clone()).label(labels::KDS_SYNC, "disabled").spec(&made).at(now);
-        stored.is_none().then(|| builder.build())
-    })
-    .await?;
-    let stored = store.get(&key).await?.context("the store lost its id")?;
-    Ok(stored.resource.spec::<Config>()?.config.clone())
+    let stays_here = Labels::from([(labels::KDS_SYNC.into(), "disabled".into())]);
+    control_plane::stored_id(store, STORE_ID, &stays_here, now).await
 }
 
 /// Keeps exactly one Zone: this one.

@@ -71,7 +71,7 @@ pub struct Identity {
 
 /// Reads the identity `name` from `dir`, making what is missing.
 ///
-/// The authority (`<name>-ca.crt`, `.key`) is made once. The server certificate (`<name>.crt`,
+/// The authority (`ca.pem`, `ca.key`), common to all names, is made once. The server certificate (`<name>.pem`,
 /// `.key`) is issued anew when it is missing, about to expire, or lacks one of `names` (DNS names and
 /// IP addresses), so that a host which changed its address needs no hand. Keys have mode 0600.
 pub fn load_or_generate(
@@ -86,7 +86,7 @@ pub fn load_or_generate(
         .create(dir)
         .map_err(|source| file("write", dir, source))?;
     let at = |suffix: &str| dir.join(format!("{name}{suffix}"));
-    let (ca_file, ca_key_file) = (at("-ca.crt"), at("-ca.key"));
+    let (ca_file, ca_key_file) = (dir.join("ca.pem"), dir.join("ca.key"));
     let (authority, generated) = match (read(&ca_file)?, read(&ca_key_file)?) {
         (Some(certificate), Some(key)) => {
             let authority = Authority::from_pem(&certificate, &key)
@@ -105,7 +105,7 @@ pub fn load_or_generate(
             (authority, true)
         }
     };
-    let (cert_file, key_file) = (at(".crt"), at(".key"));
+    let (cert_file, key_file) = (at(".pem"), at(".key"));
     let existing = match (read(&cert_file)?, read(&key_file)?) {
         (Some(chain), Some(key)) if serves(&chain, &key, &authority, names, now) => {
             Some((chain, PrivateKeyPem::new(key)))
@@ -200,7 +200,7 @@ mod tests {
         let local = names(&["localhost", "127.0.0.1"]);
         let first = load_or_generate(&dir, "cp", &local, now()).unwrap();
         assert!(first.generated);
-        for file in ["cp.key", "cp-ca.key"] {
+        for file in ["cp.key", "ca.key"] {
             let mode = fs::metadata(dir.join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
         }
@@ -241,12 +241,12 @@ mod tests {
     fn a_broken_authority_is_reported_and_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
         load_or_generate(dir.path(), "cp", &[], now()).unwrap();
-        fs::write(dir.path().join("cp-ca.crt"), "nonsense").unwrap();
+        fs::write(dir.path().join("ca.pem"), "nonsense").unwrap();
         let error = load_or_generate(dir.path(), "cp", &[], now()).unwrap_err();
         assert!(matches!(error, IdentityError::Unusable { .. }), "{error}");
-        fs::remove_file(dir.path().join("cp-ca.key")).unwrap();
+        fs::remove_file(dir.path().join("ca.key")).unwrap();
         let error = load_or_generate(dir.path(), "cp", &[], now()).unwrap_err();
         assert!(matches!(error, IdentityError::Unusable { .. }), "{error}");
-        assert_eq!(fs::read_to_string(dir.path().join("cp-ca.crt")).unwrap(), "nonsense");
+        assert_eq!(fs::read_to_string(dir.path().join("ca.pem")).unwrap(), "nonsense");
     }
 }

@@ -4,7 +4,9 @@
 mod args;
 mod foundation;
 mod settings;
+mod start;
 
 pub use args::CommonArgs;
 pub use foundation::{Foundation, Parts, ServerTls};
 pub use settings::{DiagnosticsConfig, EtcdSection, StoreBackend, StoreConfig, TlsSection};
+pub use start::{configuration, stored_id};

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use control_api::AdminQuery;
 use kds_proto::mesh::{
     AdminOutputFormat, ClustersRequest, ClustersResponse, StatsRequest, StatsResponse, XdsConfigRequest,
     XdsConfigResponse, clusters_response, stats_response, xds_config_response,
@@ -16,35 +17,12 @@ use super::zones::Stream;
 /// How long a zone may take to ask its proxy.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is asked of a proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Query {
-    /// Its configuration.
-    Config {
-        /// With endpoints.
-        include_eds: bool,
-    },
-    /// Its statistics.
-    Stats {
-        /// As JSON.
-        json: bool,
-        /// Only those that were touched.
-        used_only: bool,
-    },
-    /// Its upstream clusters.
-    Clusters {
-        /// As JSON.
-        json: bool,
-    },
-}
-
-impl Query {
-    fn stream(self) -> Stream {
-        match self {
-            Self::Config { .. } => Stream::Config,
-            Self::Stats { .. } => Stream::Stats,
-            Self::Clusters { .. } => Stream::Clusters,
-        }
+/// The stream on which a question travels.
+fn stream_of(query: AdminQuery) -> Stream {
+    match query {
+        AdminQuery::ConfigDump { .. } => Stream::Config,
+        AdminQuery::Stats { .. } => Stream::Stats,
+        AdminQuery::Clusters { .. } => Stream::Clusters,
     }
 }
 
@@ -61,7 +39,7 @@ pub struct ProxyName {
 pub(super) struct Question {
     id: String,
     proxy: ProxyName,
-    query: Query,
+    query: AdminQuery,
 }
 
 /// Why there is no answer.
@@ -100,9 +78,10 @@ impl Admin {
     ///
     /// # Errors
     /// When the zone is not connected, does not answer in time, or could not ask the proxy.
-    pub async fn ask(&self, zone: &str, proxy: ProxyName, query: Query) -> Result<Bytes, AdminError> {
+    pub async fn ask(&self, zone: &str, proxy: ProxyName, query: AdminQuery) -> Result<Bytes, AdminError> {
         let offline = || AdminError::Offline(zone.into());
-        let link = self.lock().links.get(&(zone.to_owned(), query.stream())).cloned().ok_or_else(offline)?;
+        let link =
+            self.lock().links.get(&(zone.to_owned(), stream_of(query))).cloned().ok_or_else(offline)?;
         let id = uuid::Uuid::new_v4().to_string();
         let (tx, rx) = oneshot::channel();
         self.lock().waiting.insert(id.clone(), tx);
@@ -172,7 +151,7 @@ impl FromQuestion for XdsConfigRequest {
             resource_type: DATAPLANE.into(),
             resource_name: proxy.name,
             resource_mesh: proxy.mesh,
-            include_eds: matches!(query, Query::Config { include_eds: true }),
+            include_eds: matches!(query, AdminQuery::ConfigDump { include_eds: true }),
         }
     }
 }
@@ -184,8 +163,8 @@ impl FromQuestion for StatsRequest {
             resource_type: DATAPLANE.into(),
             resource_name: proxy.name,
             resource_mesh: proxy.mesh,
-            format: format(matches!(query, Query::Stats { json: true, .. })),
-            used_only: matches!(query, Query::Stats { used_only: true, .. }),
+            format: format(matches!(query, AdminQuery::Stats { json: true, .. })),
+            used_only: matches!(query, AdminQuery::Stats { used_only: true, .. }),
         }
     }
 }
@@ -197,7 +176,7 @@ impl FromQuestion for ClustersRequest {
             resource_type: DATAPLANE.into(),
             resource_name: proxy.name,
             resource_mesh: proxy.mesh,
-            format: format(matches!(query, Query::Clusters { json: true })),
+            format: format(matches!(query, AdminQuery::Clusters { json: true })),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
+use control_api::{AdminQuery, ProxyInspector};
 use kds_proto::mesh::{
     AdminOutputFormat, ClustersRequest, ClustersResponse, StatsRequest, StatsResponse, XdsConfigRequest,
     XdsConfigResponse, clusters_response, stats_response, xds_config_response,
@@ -13,49 +13,20 @@ use model::{Key, Kind};
 /// How long a proxy may take; the global waits a little longer.
 const TIMEOUT: Duration = Duration::from_secs(9);
 
-/// What is asked of a proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// Its configuration.
-    Config {
-        /// With endpoints.
-        include_eds: bool,
-    },
-    /// Its statistics.
-    Stats {
-        /// As JSON.
-        json: bool,
-        /// Only those that were touched.
-        used_only: bool,
-    },
-    /// Its upstream clusters.
-    Clusters {
-        /// As JSON.
-        json: bool,
-    },
-}
-
-/// Who asks proxies.
-#[async_trait]
-pub trait AskProxy: Send + Sync {
-    /// Asks a proxy of this zone.
-    async fn ask(&self, dataplane: &Key, question: Question) -> Result<Bytes, String>;
-}
-
 /// A request of one of the three streams, with its answer.
 pub(super) trait Request {
     type Response: Send;
 
-    fn question(&self) -> (Key, Question);
+    fn question(&self) -> (Key, AdminQuery);
     fn respond(self, answer: Result<Bytes, String>) -> Self::Response;
 }
 
 /// Answers one request, exactly once and in time.
-pub(super) async fn answer<R: Request>(proxies: &dyn AskProxy, request: R) -> R::Response {
+pub(super) async fn answer<R: Request>(proxies: &dyn ProxyInspector, request: R) -> R::Response {
     let (dataplane, question) = request.question();
-    let asked = tokio::time::timeout(TIMEOUT, proxies.ask(&dataplane, question)).await;
-    let late = || Err(format!("the proxy of {dataplane} did not answer in {} s", TIMEOUT.as_secs()));
-    request.respond(asked.unwrap_or_else(|_| late()))
+    let asked = tokio::time::timeout(TIMEOUT, proxies.admin(&dataplane, question)).await;
+    let late = |_| Err(format!("the proxy of {dataplane} did not answer in {} s", TIMEOUT.as_secs()));
+    request.respond(asked.map_or_else(late, |answer| answer.map_err(|error| error.to_string())))
 }
 
 fn dataplane(mesh: &str, name: &str) -> Key {
@@ -65,8 +36,8 @@ fn dataplane(mesh: &str, name: &str) -> Key {
 impl Request for XdsConfigRequest {
     type Response = XdsConfigResponse;
 
-    fn question(&self) -> (Key, Question) {
-        let question = Question::Config { include_eds: self.include_eds };
+    fn question(&self) -> (Key, AdminQuery) {
+        let question = AdminQuery::ConfigDump { include_eds: self.include_eds };
         (dataplane(&self.resource_mesh, &self.resource_name), question)
     }
 
@@ -80,9 +51,9 @@ impl Request for XdsConfigRequest {
 impl Request for StatsRequest {
     type Response = StatsResponse;
 
-    fn question(&self) -> (Key, Question) {
+    fn question(&self) -> (Key, AdminQuery) {
         let question =
-            Question::Stats { json: self.format() == AdminOutputFormat::Json, used_only: self.used_only };
+            AdminQuery::Stats { json: self.format() == AdminOutputFormat::Json, used_only: self.used_only };
         (dataplane(&self.resource_mesh, &self.resource_name), question)
     }
 
@@ -96,8 +67,8 @@ impl Request for StatsRequest {
 impl Request for ClustersRequest {
     type Response = ClustersResponse;
 
-    fn question(&self) -> (Key, Question) {
-        let question = Question::Clusters { json: self.format() == AdminOutputFormat::Json };
+    fn question(&self) -> (Key, AdminQuery) {
+        let question = AdminQuery::Clusters { json: self.format() == AdminOutputFormat::Json };
         (dataplane(&self.resource_mesh, &self.resource_name), question)
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use control_api::ProxyInspector;
 use futures::StreamExt;
 use kds::{ClientSession, Everything, MAX_MESSAGE, Receiver, Role, ServerSession, View, insight, node};
 use kds_proto::mesh::ZoneHealthCheckRequest;
@@ -21,7 +22,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::connect::connect;
-use super::questions::{self, AskProxy};
+use super::questions;
 use super::{Deps, Link, LinkState, now};
 
 /// The other side, in metrics.
@@ -174,7 +175,7 @@ async fn health(mut client: GlobalKdsServiceClient<Transport>) -> Result<(), Sta
 
 async fn xds_configs(
     mut client: GlobalKdsServiceClient<Transport>,
-    proxies: Arc<dyn AskProxy>,
+    proxies: Arc<dyn ProxyInspector>,
 ) -> Result<(), Status> {
     let (tx, rx) = mpsc::channel(QUEUE);
     answer_all(client.stream_xds_configs(ReceiverStream::new(rx)), proxies, tx).await
@@ -182,7 +183,7 @@ async fn xds_configs(
 
 async fn stats(
     mut client: GlobalKdsServiceClient<Transport>,
-    proxies: Arc<dyn AskProxy>,
+    proxies: Arc<dyn ProxyInspector>,
 ) -> Result<(), Status> {
     let (tx, rx) = mpsc::channel(QUEUE);
     answer_all(client.stream_stats(ReceiverStream::new(rx)), proxies, tx).await
@@ -190,7 +191,7 @@ async fn stats(
 
 async fn clusters(
     mut client: GlobalKdsServiceClient<Transport>,
-    proxies: Arc<dyn AskProxy>,
+    proxies: Arc<dyn ProxyInspector>,
 ) -> Result<(), Status> {
     let (tx, rx) = mpsc::channel(QUEUE);
     answer_all(client.stream_clusters(ReceiverStream::new(rx)), proxies, tx).await
@@ -202,7 +203,7 @@ const AT_ONCE: usize = 16;
 /// Answers the questions of one stream. A global without that service is left alone.
 async fn answer_all<R: questions::Request>(
     open: impl Future<Output = Result<Response<Streaming<R>>, Status>>,
-    proxies: Arc<dyn AskProxy>,
+    proxies: Arc<dyn ProxyInspector>,
     answers: mpsc::Sender<R::Response>,
 ) -> Result<(), Status> {
     let requests = match open.await {
