@@ -41,9 +41,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("meshctl", &["model", "runtime"]),
     ("model", &["kds-proto"]),
     ("policy", &["model"]),
-    ("proxy-config", &["envoy-api", "model", "policy", "store"]),
+    ("proxy-config", &["envoy-api", "kds-proto", "model", "policy", "store"]),
     ("runtime", &[]),
-    ("store", &["model"]),
+    ("store", &["kds-proto", "model"]),
     ("xtask", &["e2e"]),
     (
         "zone-cp",
