@@ -1,0 +1,172 @@
+//! A global, two zones and their Envoys: what crosses zones, and what survives when a part dies.
+
+#![allow(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
+
+mod relay;
+mod support;
+
+use e2e::manifest;
+use e2e::topology::{Answer, is_online};
+use serde_json::Value;
+
+use relay::Relay;
+use support::{Mesh, deploy, patience};
+
+#[test]
+fn a_request_crosses_zones_with_the_callers_identity_and_the_services_name() {
+    let mut mesh = Mesh::start();
+    let relay = Relay::start(mesh.ingresses["west"]).unwrap();
+    mesh.topology.publish_ingress("west", relay.port()).unwrap();
+    patience()
+        .until("a request through the relay", || {
+            let answer = mesh.request_west()?;
+            anyhow::ensure!(!relay.server_names().is_empty(), "it went another way: {answer:?}");
+            Ok(())
+        })
+        .unwrap();
+
+    let Answer::Reached(reached) = mesh.request_west().unwrap() else { panic!("refused") };
+    assert_eq!(reached.service, "backend.west");
+    let certificate = reached.headers["x-forwarded-client-cert"].as_str().unwrap_or_default();
+    assert!(
+        certificate.contains("URI=spiffe://default.east.mesh.local/workload/frontend"),
+        "the caller's certificate is not in {:?}",
+        reached.headers
+    );
+    assert!(
+        relay.server_names().iter().all(|name| name == "sni.msvc.default.west.backend.http"),
+        "{relay:?}"
+    );
+}
+
+#[test]
+fn a_service_over_both_zones_fails_over_and_comes_back() {
+    let mut mesh = Mesh::start();
+    mesh.until_multizone_answers_from("backend.east");
+    mesh.topology.zone("east").unwrap().stop("backend");
+    mesh.until_multizone_answers_from("backend.west");
+    mesh.topology.start_backend("east").unwrap();
+    mesh.until_multizone_answers_from("backend.east");
+}
+
+#[test]
+fn a_denial_written_at_the_global_is_enforced_in_the_other_zone_and_taken_back() {
+    let mesh = Mesh::start();
+    let denied = mesh.deny();
+    mesh.until_west_refuses();
+    mesh.topology.global.api().delete(&denied).unwrap();
+    mesh.until_west_answers();
+}
+
+#[test]
+fn traffic_goes_on_without_the_global_and_changes_arrive_when_it_is_back() {
+    let mut mesh = Mesh::start();
+    let before = mesh.zone_resources("east");
+    mesh.topology.global.process().kill();
+    assert!(matches!(mesh.request_west().unwrap(), Answer::Reached(_)));
+    // A zone serves and keeps what it has.
+    assert_eq!(mesh.zone_resources("east"), before);
+
+    mesh.topology.global.start_again().unwrap();
+    let api = mesh.topology.global.api();
+    for zone in ["east", "west"] {
+        patience()
+            .until("the zone to be back", || {
+                anyhow::ensure!(is_online(api, zone)?, "offline");
+                Ok(())
+            })
+            .unwrap();
+    }
+    mesh.deny();
+    mesh.until_west_refuses();
+}
+
+#[test]
+fn envoys_serve_without_their_control_plane_and_stay_registered() {
+    let mut mesh = Mesh::start();
+    let registered = mesh.dataplanes("west");
+    assert!(registered.len() >= 2, "{registered:?}");
+    let plane = &mut mesh.topology.zone("west").unwrap().plane;
+    plane.process().kill();
+    assert!(matches!(mesh.request_west().unwrap(), Answer::Reached(_)));
+
+    mesh.topology.zone("west").unwrap().plane.start_again().unwrap();
+    assert_eq!(mesh.dataplanes("west"), registered);
+    // The proxies are configured again by the one that came back.
+    mesh.deny();
+    mesh.until_west_refuses();
+    assert_eq!(mesh.dataplanes("west"), registered);
+}
+
+#[test]
+fn an_envoy_that_is_killed_comes_back() {
+    let mut mesh = Mesh::start();
+    let envoys = mesh.topology.zone("west").unwrap().proxies["backend"].envoys();
+    let [envoy] = envoys[..] else { panic!("not one Envoy: {envoys:?}") };
+    support::kill(envoy);
+    patience()
+        .until("another Envoy", || {
+            let now = mesh.topology.zone("west")?.proxies["backend"].envoys();
+            anyhow::ensure!(now.len() == 1 && now[0] != envoy, "{now:?}");
+            Ok(())
+        })
+        .unwrap();
+    mesh.until_west_answers();
+}
+
+#[test]
+fn a_zone_joins_only_with_a_valid_token_of_its_own() {
+    let (_folder, topology) = support::global_only();
+    let api = topology.global.api();
+    let day = std::time::Duration::from_secs(86_400);
+    let own = api.zone_token("north", day).unwrap();
+    let tokens = [
+        ("of another zone", "south", own.clone()),
+        ("expired", "late", api.zone_token("late", std::time::Duration::from_secs(1)).unwrap()),
+        ("unsigned", "forged", support::unsigned(&own)),
+        ("none", "empty", String::new()),
+    ];
+    support::until_expired(&tokens[1].2);
+    for (what, zone, token) in tokens {
+        let mut plane = topology.start_zone(zone, &token).unwrap();
+        patience()
+            .until("the refusal", || {
+                let log = std::fs::read_to_string(plane.process().log())?;
+                anyhow::ensure!(
+                    log.to_lowercase().contains("unauthenticated"),
+                    "a token {what} is not refused"
+                );
+                Ok(())
+            })
+            .unwrap();
+        let zones = api.list("/zones").unwrap();
+        assert!(!zones.iter().any(|found| found["name"] == zone), "{what}: {zones:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_resource_is_said() {
+    let (_folder, topology) = support::global_only();
+    let api = topology.global.api();
+    let put = |path: &str, body: &Value| api.send("PUT", path, Some(body)).unwrap();
+    let timeout = |text: &str| manifest::parse(text).unwrap().remove(0);
+    let good = timeout("{type: MeshTimeout, mesh: default, name: t, spec: {targetRef: {kind: Mesh}}}");
+    let path = "/meshes/default/meshtimeouts/t";
+    assert_eq!(put("/meshes/default/meshtimeoutz/t", &good).status, 404);
+    assert_eq!(put("/meshes/nowhere/meshtimeouts/t", &good).status, 404);
+    assert_eq!(put("/meshes/default/meshtimeouts/other", &good).status, 400);
+    let permission = timeout(
+        "{type: MeshTrafficPermission, mesh: default, name: p, \
+          spec: {targetRef: {kind: Mesh}, rules: [{default: {allow: [{spifeID: {type: Prefix, value: a}}]}}]}}",
+    );
+    let answer = put("/meshes/default/meshtrafficpermissions/p", &permission);
+    let warning = answer.header("warning").unwrap_or_default();
+    assert!(warning.contains("spiffeID"), "{} {warning:?} {}", answer.status, answer.text());
+    assert_eq!(put(path, &good).status, 201);
+    let huge = "x".repeat(20 << 20);
+    let refused = api.send("PUT", path, Some(&serde_json::json!({"type": "MeshTimeout", "name": huge})));
+    // The server may close the connection before it has read such a body.
+    assert!(refused.map_or(true, |answer| answer.status == 413));
+    assert_eq!(put(path, &good).status, 200);
+    assert!(deploy().is_dir());
+}

@@ -1,0 +1,169 @@
+//! The mesh that tests start from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{anyhow, bail, ensure};
+use e2e::launch::Launcher;
+use e2e::manifest;
+use e2e::patience::Patience;
+use e2e::plane::Toolbox;
+use e2e::topology::{Answer, Outbounds, Topology, request};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// Two zones with ingresses and backends, and a frontend in east that reaches all of them.
+pub(crate) struct Mesh {
+    pub(crate) topology: Topology,
+    /// Ports of the zone ingresses.
+    pub(crate) ingresses: BTreeMap<&'static str, u16>,
+    outbounds: Outbounds,
+    _folder: TempDir,
+}
+
+pub(crate) fn patience() -> Patience {
+    Patience::new(Duration::from_secs(60))
+}
+
+/// The folder with manifests.
+pub(crate) fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/multizone")
+}
+
+fn toolbox() -> Toolbox {
+    let own = std::env::current_exe().unwrap();
+    let binaries = own.parent().and_then(Path::parent).unwrap().to_owned();
+    for program in ["global-cp", "zone-cp", "mesh-dp"] {
+        assert!(binaries.join(program).exists(), "no {program} beside the tests: run `cargo xtask test`");
+    }
+    let envoy = std::env::var_os("ISTHMUS_ENVOY").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/envoy/envoy"),
+        PathBuf::from,
+    );
+    assert!(envoy.exists(), "no Envoy at {}: run `cargo xtask test` or set ISTHMUS_ENVOY", envoy.display());
+    Toolbox {
+        launcher: Launcher::new(env!("CARGO_BIN_EXE_e2e-child")),
+        binaries,
+        envoy: envoy.canonicalize().unwrap(),
+        patience: patience(),
+    }
+}
+
+/// A global without zones.
+pub(crate) fn global_only() -> (TempDir, Topology) {
+    let folder = tempfile::tempdir().unwrap();
+    let topology = Topology::start(&toolbox(), &deploy(), folder.path()).unwrap();
+    (folder, topology)
+}
+
+impl Mesh {
+    pub(crate) fn start() -> Self {
+        Self::try_start().unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    fn try_start() -> anyhow::Result<Self> {
+        let (folder, mut topology) = global_only();
+        for zone in ["east", "west"] {
+            topology.join(zone)?;
+        }
+        topology.apply_manifests()?;
+        let mut ingresses = BTreeMap::new();
+        let mut backends = BTreeMap::new();
+        for zone in ["east", "west"] {
+            ingresses.insert(zone, topology.start_ingress(zone)?);
+            backends.insert(zone, topology.start_backend(zone)?);
+        }
+        let outbounds = topology.start_frontend(("east", backends["east"]), ("west", backends["west"]))?;
+        for port in [outbounds.own, outbounds.other, outbounds.multizone] {
+            patience().until("the mesh to be configured", || {
+                topology.ensure_running()?;
+                reached(port).map(drop)
+            })?;
+        }
+        Ok(Self { topology, ingresses, outbounds, _folder: folder })
+    }
+
+    /// Sends a request from east to the service of west.
+    pub(crate) fn request_west(&self) -> anyhow::Result<Answer> {
+        request(self.outbounds.other, "backend.svc.west.mesh.local")
+    }
+
+    pub(crate) fn until_west_answers(&self) {
+        patience().until("west to answer", || reached(self.outbounds.other).map(drop)).unwrap();
+    }
+
+    pub(crate) fn until_west_refuses(&self) {
+        let refused = patience().until("west to refuse", || match self.request_west()? {
+            Answer::Refused(403, text) => Ok(text),
+            other => bail!("{other:?}"),
+        });
+        assert_eq!(refused.unwrap(), "RBAC: access denied");
+    }
+
+    pub(crate) fn until_multizone_answers_from(&self, service: &str) {
+        patience()
+            .until(&format!("{service} to answer"), || {
+                let who = reached(self.outbounds.multizone)?;
+                ensure!(who == service, "{who} answers");
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    /// Writes a denial of the frontend at the global; tells its path.
+    pub(crate) fn deny(&self) -> String {
+        let policy = manifest::load(&deploy().join("policies/deny-frontend.yaml")).unwrap().remove(0);
+        self.topology.global.api().apply(&policy).unwrap()
+    }
+
+    /// Names and creation times of the dataplanes that a zone has.
+    pub(crate) fn dataplanes(&self, zone: &str) -> Vec<String> {
+        self.names(zone, "/meshes/default/dataplanes")
+    }
+
+    /// What a zone has of what the global handed it.
+    pub(crate) fn zone_resources(&self, zone: &str) -> Vec<String> {
+        ["meshtrafficpermissions", "meshidentities", "meshservices", "meshzoneaddresses"]
+            .iter()
+            .flat_map(|kind| self.names(zone, &format!("/meshes/default/{kind}")))
+            .collect()
+    }
+
+    fn names(&self, zone: &str, path: &str) -> Vec<String> {
+        let items = self.topology.zones[zone].plane.api().list(path).unwrap();
+        items.iter().map(|item| format!("{} {}", item["name"], item["creationTime"])).collect()
+    }
+}
+
+/// The service that answers behind an outbound.
+fn reached(port: u16) -> anyhow::Result<String> {
+    match request(port, "backend.mzsvc.mesh.local")? {
+        Answer::Reached(reached) => Ok(reached.service),
+        Answer::Refused(status, text) => Err(anyhow!("{status} {text}")),
+    }
+}
+
+/// Ends a process as a crash would.
+pub(crate) fn kill(process: i32) {
+    nix::sys::signal::kill(Pid::from_raw(process), Signal::SIGKILL).unwrap();
+}
+
+/// The same claims without a signature that anyone made.
+pub(crate) fn unsigned(token: &str) -> String {
+    let (content, _) = token.rsplit_once('.').unwrap();
+    format!("{content}.")
+}
+
+/// Waits until the time in a token's claims is over; tokens are valid for whole seconds.
+pub(crate) fn until_expired(token: &str) {
+    let made = std::time::Instant::now();
+    let life = Duration::from_secs(2);
+    patience()
+        .until("the token to expire", || {
+            ensure!(made.elapsed() > life, "{} still lives", token.len());
+            Ok(())
+        })
+        .unwrap();
+}
