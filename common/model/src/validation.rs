@@ -68,8 +68,15 @@ impl std::error::Error for Violations {}
 
 /// Checks names and spec of a resource, as REST, files and KDS all do.
 pub fn validate(resource: &Resource) -> Violations {
+    let mut violations = check_names(resource.kind(), resource.mesh(), resource.name());
+    violations.extend(validate_spec(resource));
+    violations
+}
+
+/// Checks the spec of a resource alone.
+pub fn validate_spec(resource: &Resource) -> Violations {
     let kind = resource.kind();
-    let mut violations = check_names(kind, resource.mesh(), resource.name());
+    let mut violations = Violations::default();
     match resource.raw_spec().to_json(kind.format) {
         Ok(document) => violations.extend(check_spec(kind, &document, resource)),
         Err(error) => violations.add(if kind.is_json() { "spec" } else { "" }, error.to_string()),
@@ -117,8 +124,18 @@ pub fn check_names(kind: Kind, mesh: &str, name: &str) -> Violations {
 /// resource is authored.
 pub fn check_display_name(kind: Kind, name: &str) -> Violations {
     let mut violations = Violations::default();
-    if wants_dns_label(kind) && !name.is_empty() && !is_dns1035_label(name) {
-        violations.add("name", DNS1035_MESSAGE);
+    if !wants_dns_label(kind) || name.is_empty() {
+        return violations;
+    }
+    let mut problems = Vec::new();
+    if name.len() > MAX_LABEL {
+        problems.push("must be no more than 63 characters");
+    }
+    if !has_label_syntax(name) {
+        problems.push(DNS1035_MESSAGE);
+    }
+    if !problems.is_empty() {
+        violations.add("name", problems.join(", "));
     }
     violations
 }
@@ -131,7 +148,7 @@ fn check_name(field: &str, name: &str, violations: &mut Violations) {
     } else if !is_dns_name(name) {
         violations.add(
             field,
-            "invalid characters: must consist of lower case alphanumeric characters, '-', '.' and must start and end with an alphanumeric character",
+            "invalid characters. A lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
         );
     }
 }
@@ -149,6 +166,15 @@ fn check_mesh(mesh: &str, violations: &mut Violations) {
 
 /// What Kubernetes says of a name that is no RFC 1035 label.
 const DNS1035_MESSAGE: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
+
+/// Longest DNS label.
+const MAX_LABEL: usize = 63;
+
+fn has_label_syntax(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
 
 /// Whether a name is an RFC 1035 label: lower case, at most 63 characters, starting with a letter.
 pub fn is_dns1035_label(name: &str) -> bool {
@@ -181,6 +207,19 @@ mod tests {
         assert_eq!(fields("", ""), ["name", "mesh"]);
         assert_eq!(fields("Default", "A"), ["name", "mesh"]);
         assert_eq!(fields("default", &"a".repeat(254)), ["name"]);
+    }
+
+    #[test]
+    fn display_names_say_all_that_is_wrong() {
+        let message = |name: &str| {
+            let violations = check_display_name(Kind::MESH, name);
+            violations.iter().map(|violation| violation.message.clone()).collect::<String>()
+        };
+        assert_eq!(message("good-1"), "");
+        assert_eq!(message("a.b"), DNS1035_MESSAGE);
+        assert_eq!(message(&"a".repeat(64)), "must be no more than 63 characters");
+        let both = message(&"1".repeat(64));
+        assert_eq!(both, format!("must be no more than 63 characters, {DNS1035_MESSAGE}"));
     }
 
     #[test]

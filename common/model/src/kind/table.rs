@@ -112,7 +112,7 @@ pub(super) static KINDS: [KindInfo; 35] = [
     json_kind("MeshExternalService", Scope::Mesh, BOTH_WAYS)
         .path("meshexternalservices")
         .short("extsvc")
-        .status("{}")
+        .status(r#"{"vip":{}}"#)
         .shown("Mesh External Service", "Mesh External Services"),
     policy("MeshFaultInjection", 800, true, true)
         .path("meshfaultinjections")
