@@ -59,8 +59,8 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     };
     if args.common.api_only {
         let snapshots = foundation.index().await?;
-        api(&mut foundation, config, snapshots, build, (Arc::new(NoProxies), None), false)?;
-        return foundation.run_until_stopped().await;
+        let served = (build, Arc::new(NoProxies) as Arc<dyn ProxyInspector>, None);
+        return api(foundation, config, snapshots, served, false).await;
     }
     let token = control_api::defaults::ensure(&foundation.store, &Plane::Global, &config.defaults).await?;
     if let Some(token) = token {
@@ -84,8 +84,7 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     let kds_tls = tls.as_ref().map(|tls| Arc::clone(&tls.config));
     let admin = kds::spawn(&foundation.tasks, deps, listener, kds_tls)?;
     let proxies = Arc::new(ThroughZones::new(admin, snapshots.clone()));
-    api(&mut foundation, config, snapshots, build, (proxies, tls), true)?;
-    foundation.run_until_stopped().await
+    api(foundation, config, snapshots, (build, proxies, tls), true).await
 }
 
 async fn cluster_id(args: &RunArgs, foundation: &Foundation) -> anyhow::Result<String> {
@@ -96,12 +95,12 @@ async fn cluster_id(args: &RunArgs, foundation: &Foundation) -> anyhow::Result<S
     control_plane::stored_id(&foundation.store, CLUSTER_ID, &Labels::new(), now).await
 }
 
-fn api(
-    foundation: &mut Foundation,
+/// Serves the API and runs until stopped.
+async fn api(
+    mut foundation: Foundation,
     config: Config,
     snapshots: SnapshotReceiver,
-    build: BuildInfo,
-    (proxies, tls): (Arc<dyn ProxyInspector>, Option<ServerTls>),
+    (build, proxies, tls): (BuildInfo, Arc<dyn ProxyInspector>, Option<ServerTls>),
     mesh_defaults: bool,
 ) -> anyhow::Result<()> {
     let api = Api {
@@ -119,5 +118,5 @@ fn api(
     if let Some(https) = handle.https {
         foundation.port("apiTls", https.port());
     }
-    Ok(())
+    foundation.run_until_stopped().await
 }

@@ -91,8 +91,12 @@ pub(super) async fn connect(address: &GlobalAddress, trust: &Trust) -> Result<Ch
     });
     let scheme = if address.tls { "https" } else { "http" };
     let host = if address.host.contains(':') { format!("[{}]", address.host) } else { address.host.clone() };
-    let endpoint = Endpoint::from_shared(format!("{scheme}://{host}:{}", address.port))
+    let authority = format!("{host}:{}", address.port);
+    let origin = format!("{scheme}://{authority}").parse();
+    // The connector speaks TLS, which the library would refuse behind a URL that says so.
+    let endpoint = Endpoint::from_shared(format!("http://{authority}"))
         .map_err(|error| unavailable(error.to_string()))?
+        .origin(origin.map_err(|_| unavailable(format!("{authority:?} is no authority")))?)
         .connect_timeout(CONNECT)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)

@@ -1,0 +1,86 @@
+//! The configuration file of a zone control plane.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use control_api::ApiConfig;
+use control_api::defaults::DefaultsConfig;
+use control_plane::{DiagnosticsConfig, StoreConfig, TlsSection};
+use runtime::config::Secret;
+use runtime::telemetry::TelemetryConfig;
+use serde::{Deserialize, Serialize};
+
+/// The configuration of a zone control plane.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Config {
+    /// Folder of the embedded store, the TLS identity and the admin token. Without it: `/var/lib/isthmus/zone-cp`
+    /// for root, `~/.local/state/isthmus/zone-cp` for others.
+    pub data_dir: Option<PathBuf>,
+    /// Where resources are kept.
+    pub store: StoreConfig,
+    /// The zone and its global.
+    pub zone: ZoneConfig,
+    /// The REST API.
+    pub api: ApiConfig,
+    /// Where proxies connect.
+    pub dp_server: DpServerConfig,
+    /// Metrics, health and readiness.
+    pub diagnostics: DiagnosticsConfig,
+    /// Logs and traces.
+    pub telemetry: TelemetryConfig,
+    /// What is created on the first start.
+    pub defaults: DefaultsConfig,
+}
+
+/// The section `zone`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ZoneConfig {
+    /// The zone's name: lower-case letters, digits and `-`.
+    pub name: String,
+    /// The global to join, `grpcs://host:5685`; empty for a zone that stands alone.
+    pub global_address: String,
+    /// PEM file of the authority of the global's certificate.
+    pub global_ca_file: Option<PathBuf>,
+    /// SHA-256 of that authority's certificate, as the global prints it.
+    pub global_ca_fingerprint: String,
+    /// Do not check the global's certificate. The token may then be sent to an impostor.
+    pub global_skip_verify: bool,
+    /// File with the zone token.
+    pub token_file: Option<PathBuf>,
+    /// The zone token itself.
+    pub token: Secret,
+}
+
+impl Default for ZoneConfig {
+    fn default() -> Self {
+        Self {
+            name: "default".into(),
+            global_address: String::new(),
+            global_ca_file: None,
+            global_ca_fingerprint: String::new(),
+            global_skip_verify: false,
+            token_file: None,
+            token: Secret::default(),
+        }
+    }
+}
+
+/// The section `dpServer`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct DpServerConfig {
+    /// Where to listen.
+    pub address: IpAddr,
+    /// The port; 0 for any free one.
+    pub port: u16,
+    /// The port's certificate.
+    pub tls: TlsSection,
+}
+
+impl Default for DpServerConfig {
+    fn default() -> Self {
+        Self { address: Ipv4Addr::UNSPECIFIED.into(), port: 5678, tls: TlsSection::default() }
+    }
+}
