@@ -1,0 +1,151 @@
+//! `inspect`: what one proxy or one zone has and does.
+
+mod summary;
+
+use clap::{Subcommand, ValueEnum};
+use model::{Kind, Timestamp};
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::document::{self, Format};
+use crate::error::Error;
+use crate::kinds;
+use crate::overview;
+use crate::terminal::Terminal;
+
+pub(crate) const EXAMPLES: &str = "Examples:
+
+  meshctl inspect dataplane backend-1 --mesh demo
+  meshctl inspect dataplane backend-1 --type config-dump > dump.json
+  meshctl inspect zone east -o yaml";
+
+const DATAPLANE_EXAMPLES: &str = "Examples:
+
+  meshctl inspect dataplane backend-1                    streams, versions, certificate, refusals
+  meshctl inspect dataplane backend-1 --type policies    policies that apply to the proxy as a whole
+  meshctl inspect dataplane backend-1 --type config      what the zone control plane generates for it
+  meshctl inspect dataplane backend-1 --type config-dump what its Envoy holds, asked from Envoy itself
+  meshctl inspect dataplane backend-1 --type stats | grep upstream_rq
+
+config-dump, stats and clusters also work at the global, which asks through the zone.";
+
+/// What can be inspected.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A proxy: its overview, policies, configuration, and what its Envoy says.
+    #[command(visible_alias = "dp", after_help = DATAPLANE_EXAMPLES)]
+    Dataplane {
+        /// Name of the dataplane.
+        name: String,
+        /// Its mesh.
+        #[arg(long, short, default_value = "default")]
+        mesh: String,
+        /// What to show.
+        #[arg(long = "type", short, value_enum, default_value_t = Topic::Overview, value_name = "TOPIC")]
+        topic: Topic,
+        /// With `config`: as it would be if shadow policies were in force, and what would change.
+        #[arg(long)]
+        shadow: bool,
+        /// With `config-dump`: endpoints too.
+        #[arg(long)]
+        include_eds: bool,
+        /// How to print it.
+        #[arg(long, short, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// A zone: its stream, its version, and what it was sent and refused.
+    #[command(after_help = "Example:\n\n  meshctl inspect zone east")]
+    Zone {
+        /// Name of the zone.
+        name: String,
+        /// How to print it.
+        #[arg(long, short, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+}
+
+/// What to show of a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Topic {
+    /// Streams, versions, certificate, refusals.
+    Overview,
+    /// Policies that apply to the proxy as a whole.
+    Policies,
+    /// Rules of policies by inbound and outbound.
+    Rules,
+    /// Its inbounds and outbounds and the names of their configuration.
+    Layout,
+    /// Configuration as its control plane generates it.
+    Config,
+    /// Configuration as Envoy holds it.
+    ConfigDump,
+    /// Envoy's counters.
+    Stats,
+    /// Envoy's clusters and the health of their endpoints.
+    Clusters,
+}
+
+pub(crate) async fn run(
+    command: Command,
+    client: &mut Client,
+    terminal: &mut Terminal,
+    now: Timestamp,
+) -> Result<(), Error> {
+    match command {
+        Command::Zone { name, output } => {
+            let path = kinds::item(Kind::ZONE, "", &name) + "/_overview";
+            let found = fetch(client, &path, &format!("zone {name}")).await?;
+            if output == Format::Table {
+                return summary::zone(terminal.out(), &overview::read(&path, &found)?, now);
+            }
+            document::write(terminal.out(), output, &found)
+        }
+        Command::Dataplane { name, mesh, topic, shadow, include_eds, output } => {
+            let item = kinds::item(Kind::DATAPLANE, &mesh, &name);
+            let path = format!("{item}/{}", suffix(topic, shadow, include_eds, output));
+            let what = format!("dataplane {mesh}/{name}");
+            match topic {
+                Topic::Overview if output == Format::Table => {
+                    let found = fetch(client, &path, &what).await?;
+                    summary::dataplane(terminal.out(), &overview::read(&path, &found)?, now)
+                }
+                // Envoy's own text, or its JSON as it is: dumps are large and other tools read them.
+                Topic::ConfigDump | Topic::Stats | Topic::Clusters if output != Format::Yaml => {
+                    let answer = client.get(&path).await.map_err(failed(&what))?;
+                    let text = answer.text();
+                    Ok(terminal.line(text.trim_end_matches('\n'))?)
+                }
+                _ => {
+                    let found = fetch(client, &path, &what).await?;
+                    let format = if output == Format::Table { Format::Json } else { output };
+                    document::write(terminal.out(), format, &found)
+                }
+            }
+        }
+    }
+}
+
+fn suffix(topic: Topic, shadow: bool, include_eds: bool, output: Format) -> String {
+    let json = if output == Format::Table { "" } else { "?format=json" };
+    match topic {
+        Topic::Overview => "_overview".to_owned(),
+        Topic::Policies => "_policies".to_owned(),
+        Topic::Rules => "_rules".to_owned(),
+        Topic::Layout => "_layout".to_owned(),
+        Topic::Config if shadow => "_config?shadow=true&include=diff".to_owned(),
+        Topic::Config => "_config".to_owned(),
+        Topic::ConfigDump if include_eds => "xds?include_eds=true".to_owned(),
+        Topic::ConfigDump => "xds".to_owned(),
+        Topic::Stats => format!("stats{json}"),
+        Topic::Clusters => format!("clusters{json}"),
+    }
+}
+
+async fn fetch(client: &mut Client, path: &str, what: &str) -> Result<Value, Error> {
+    client.get_json(path).await.map_err(failed(what))
+}
+
+fn failed(what: &str) -> impl FnOnce(crate::client::ClientError) -> Error {
+    let action = format!("inspect {what}");
+    move |source| Error::Failed { action, source }
+}
