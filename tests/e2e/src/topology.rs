@@ -89,15 +89,29 @@ pub enum Answer {
 }
 
 impl Topology {
-    /// Starts a global; `deploy` is the folder with manifests and Dataplane templates.
+    /// Starts a global with the embedded store; `deploy` is the folder with manifests and Dataplane templates.
     ///
     /// # Errors
     /// When it does not become ready.
     pub fn start(toolbox: &Toolbox, deploy: &Path, folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(toolbox, deploy, folder, &[("--store", "embedded")])
+    }
+
+    /// Starts a global with flags of its own.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_with(
+        toolbox: &Toolbox,
+        deploy: &Path,
+        folder: &Path,
+        flags: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let binary = toolbox.binaries.join("global-cp");
         let program = Program::new("global-cp", &binary, &folder.join("global-cp.log"));
-        let program = program.arg("run").flag("--store", "embedded").flag("--kds-address", LOOPBACK);
+        let program = program.arg("run").flag("--kds-address", LOOPBACK);
+        let program = flags.iter().fold(program, |program, (flag, value)| program.flag(flag, value));
         let global = ControlPlane::start(toolbox, program, &folder.join("global-cp"))?;
         Ok(Self {
             toolbox: toolbox.clone(),

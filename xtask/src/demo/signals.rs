@@ -1,12 +1,16 @@
 //! Ctrl-C and its relatives as messages.
 
 use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use e2e::patience::Patience;
 use nix::sys::signal::{SigSet, Signal, kill};
 
 /// One message a signal.
 pub(super) type Signals = Receiver<()>;
+
+/// `timeout` and some terminals send a signal twice, to the process and to its group.
+const TWIN: Duration = Duration::from_millis(500);
 
 /// Turns signals into interruptions of `patience` and messages. A second one ends this process at once, and the
 /// kernel its children with it.
@@ -21,8 +25,9 @@ pub(super) fn watch(patience: &Patience) -> anyhow::Result<Signals> {
     let (sender, receiver) = channel();
     let patience = patience.clone();
     std::thread::spawn(move || {
+        let mut first: Option<Instant> = None;
         while wanted.wait().is_ok() {
-            if patience.is_interrupted() {
+            if first.get_or_insert_with(Instant::now).elapsed() > TWIN {
                 let _ = kill(nix::unistd::getpid(), Signal::SIGKILL);
             }
             patience.interrupt();

@@ -10,7 +10,7 @@ use e2e::topology::{Answer, is_online};
 use serde_json::Value;
 
 use relay::Relay;
-use support::{Mesh, deploy, patience};
+use support::{Etcd, Mesh, patience};
 
 #[test]
 fn a_request_crosses_zones_with_the_callers_identity_and_the_services_name() {
@@ -115,6 +115,32 @@ fn an_envoy_that_is_killed_comes_back() {
 }
 
 #[test]
+fn a_global_on_etcd_goes_on_when_etcd_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut etcd = Etcd::start(folder.path());
+    let mut topology = support::global_on_etcd(folder.path(), &etcd);
+    topology.join("east").unwrap();
+    let api = topology.global.api();
+    etcd.kill();
+    // What it knows it still tells; what it cannot keep it does not accept.
+    assert_eq!(api.get("/meshes/default").unwrap()["name"], "default");
+    let timeout =
+        manifest::parse("{type: MeshTimeout, mesh: default, name: t, spec: {targetRef: {kind: Mesh}}}");
+    let timeout = timeout.unwrap().remove(0);
+    assert!(api.apply(&timeout).is_err());
+    etcd.start_again();
+    patience().until("a write", || api.apply(&timeout)).unwrap();
+    let east = topology.zones["east"].plane.api();
+    patience()
+        .until("the zone to have it", || {
+            let held = east.list("/meshes/default/meshtimeouts")?;
+            anyhow::ensure!(held.iter().any(|one| one["labels"]["kuma.io/display-name"] == "t"), "{held:?}");
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
 fn a_zone_joins_only_with_a_valid_token_of_its_own() {
     let (_folder, topology) = support::global_only();
     let api = topology.global.api();
@@ -168,5 +194,4 @@ fn what_is_wrong_with_a_resource_is_said() {
     // The server may close the connection before it has read such a body.
     assert!(refused.map_or(true, |answer| answer.status == 413));
     assert_eq!(put(path, &good).status, 200);
-    assert!(deploy().is_dir());
 }
