@@ -1,28 +1,20 @@
 //! `cargo xtask demo`: a global, two zones and their Envoys on this machine, and requests that cross them.
 
-mod folder;
 mod report;
 mod screen;
-mod signals;
 mod story;
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use anyhow::Context;
-use e2e::launch::Launcher;
-use e2e::patience::Patience;
-use e2e::plane::Toolbox;
 use e2e::topology::Topology;
 
-use crate::{shell, tools, workspace};
+use crate::signals;
+use crate::stage::Stage;
 
-/// For each thing that is waited for.
-const LIMIT: Duration = Duration::from_secs(60);
 /// Between two looks at whether everything still runs.
 const WATCH: Duration = Duration::from_secs(1);
-/// What the demo starts.
-const BINARIES: [&str; 4] = ["global-cp", "zone-cp", "mesh-dp", "meshctl"];
 
 /// Flags of the demo.
 #[derive(Debug, clap::Args)]
@@ -39,18 +31,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let envoy = tools::envoy()?;
-    let binaries = match &args.binaries {
-        Some(folder) => folder.canonicalize().with_context(|| format!("no folder {}", folder.display()))?,
-        None => build()?,
-    };
-    let folder = folder::DemoFolder::take(&workspace::root().join(".demo"))?;
-    let patience = Patience::new(LIMIT);
-    // From here on nothing else may start threads or programs that need Ctrl-C.
-    let signals = signals::watch(&patience)?;
-    let launcher = Launcher::new(std::env::current_exe()?);
-    let toolbox = Toolbox { launcher, binaries, envoy, patience: patience.clone() };
-
+    let Stage { toolbox, folder, signals } = Stage::set(args.binaries.as_deref(), false)?;
     let mut topology = None;
     let told = story::tell(&toolbox, folder.path(), &mut topology);
     let held = told.and_then(|()| {
@@ -64,26 +45,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         topology.stop();
     }
     match held {
-        Err(error) if patience.is_interrupted() => {
+        Err(error) if toolbox.patience.is_interrupted() => {
             folder.leave(args.keep)?;
             if args.once { Err(error) } else { Ok(()) }
         }
         Err(error) => {
+            let kept = folder.path().display().to_string();
             folder.leave(true)?;
-            Err(error.context(format!(
-                "the demo failed; its logs are in {}",
-                workspace::root().join(".demo").display()
-            )))
+            Err(error.context(format!("the demo failed; its logs are in {kept}")))
         }
         Ok(()) => folder.leave(args.keep),
     }
-}
-
-fn build() -> anyhow::Result<std::path::PathBuf> {
-    tools::protoc()?;
-    let packages = BINARIES.iter().flat_map(|name| ["-p", name]);
-    shell::run(shell::cargo().args(["build", "--locked", "--bins"]).args(packages))?;
-    Ok(workspace::binaries())
 }
 
 /// Stays until a signal comes or something ends by itself.

@@ -5,9 +5,13 @@
 mod check;
 mod conformance;
 mod demo;
+mod folder;
 mod links;
+mod measure;
 mod rules;
 mod shell;
+mod signals;
+mod stage;
 mod test;
 mod tidy;
 mod tools;
@@ -50,6 +54,8 @@ enum Command {
     ///
     /// Everything is on loopback and in the folder `.demo`; Ctrl-C stops it all.
     Demo(demo::Args),
+    /// Measure what docs/performance.md tells: latency of a policy, idle CPU, memory, cost of a reconnect.
+    Measure(measure::Args),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -63,6 +69,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Test { args } => test::run(&args),
         Command::Conformance { folder } => conformance::run(&folder),
         Command::Demo(args) => demo::run(&args),
+        Command::Measure(args) => measure::run(&args),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

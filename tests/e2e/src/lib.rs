@@ -13,5 +13,6 @@ pub mod plane;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod relay;
 pub mod service;
 pub mod topology;

@@ -128,7 +128,22 @@ impl Topology {
     /// When that takes too long.
     pub fn join(&mut self, name: &str) -> anyhow::Result<()> {
         let token = self.global.api().zone_token(name, TOKEN_LIFE)?;
-        let plane = self.start_zone(name, &token)?;
+        let plane = self.start_zone(name, &token, self.global.port("kds"))?;
+        self.adopt(name, plane)
+    }
+
+    /// As [`Self::join`], with a relay on this port between zone and global.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub fn join_through(&mut self, name: &str, relay: u16) -> anyhow::Result<()> {
+        let token = self.global.api().zone_token(name, TOKEN_LIFE)?;
+        let plane = self.start_zone(name, &token, relay)?;
+        self.adopt(name, plane)
+    }
+
+    /// Takes a zone in and waits until the global lists it as online.
+    fn adopt(&mut self, name: &str, plane: ControlPlane) -> anyhow::Result<()> {
         let folder = self.folder.join(name);
         let (proxies, services) = (BTreeMap::new(), BTreeMap::new());
         let zone = Zone { plane, proxies, services, backend_ports: None, folder };
@@ -143,11 +158,11 @@ impl Topology {
         })
     }
 
-    /// Starts a zone control plane with any token, without waiting for the global to take it.
+    /// Starts a zone control plane with any token, without waiting for the global on this port to take it.
     ///
     /// # Errors
     /// When it does not become ready.
-    pub fn start_zone(&self, name: &str, token: &str) -> anyhow::Result<ControlPlane> {
+    pub fn start_zone(&self, name: &str, token: &str, global: u16) -> anyhow::Result<ControlPlane> {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder)?;
         let token_file = folder.join("zone-token");
@@ -157,7 +172,7 @@ impl Topology {
             .arg("run")
             .flag("--zone", name)
             .flag("--store", "embedded")
-            .flag("--global-address", format!("grpcs://{LOOPBACK}:{}", self.global.port("kds")))
+            .flag("--global-address", format!("grpcs://{LOOPBACK}:{global}"))
             .flag("--global-ca-file", self.global.ca())
             .flag("--zone-token-file", &token_file)
             .flag("--dp-server-address", LOOPBACK);
@@ -248,7 +263,11 @@ impl Topology {
         Ok(Outbounds { own: own_port, other: other_port, multizone })
     }
 
-    fn start_service(&mut self, zone: &str, name: &str, port: u16) -> anyhow::Result<()> {
+    /// Starts a small service on a loopback port of a zone.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_service(&mut self, zone: &str, name: &str, port: u16) -> anyhow::Result<()> {
         let launcher = self.toolbox.launcher.clone();
         let target = self.zone(zone)?;
         let log = target.folder.join(format!("{name}-service.log"));
@@ -262,8 +281,22 @@ impl Topology {
     }
 
     fn start_proxy(&mut self, zone: &str, workload: &str, vars: &[(&str, String)]) -> anyhow::Result<()> {
-        let toolbox = self.toolbox.clone();
         let template = self.manifests.join(format!("dataplanes/{workload}.yaml"));
+        self.start_proxy_of(zone, workload, &template, vars)
+    }
+
+    /// Starts the sidecar of a workload from a Dataplane template.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_proxy_of(
+        &mut self,
+        zone: &str,
+        workload: &str,
+        template: &Path,
+        vars: &[(&str, String)],
+    ) -> anyhow::Result<()> {
+        let toolbox = self.toolbox.clone();
         let target = self.zone(zone)?;
         let api = target.plane.api();
         let claims = json!({"mesh": "default", "workload": workload, "validFor": "24h"});
@@ -274,7 +307,7 @@ impl Topology {
         all.extend_from_slice(vars);
         let plan = ProxyPlan {
             name: workload,
-            dataplane: &template,
+            dataplane: template,
             vars: &all,
             token: &token,
             folder: &target.folder,

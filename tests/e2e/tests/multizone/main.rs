@@ -2,14 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 
-mod relay;
 mod support;
 
 use e2e::manifest;
+use e2e::relay::Relay;
 use e2e::topology::{Answer, is_online};
 use serde_json::Value;
 
-use relay::Relay;
 use support::{Etcd, Mesh, patience};
 
 #[test]
@@ -154,7 +153,7 @@ fn a_zone_joins_only_with_a_valid_token_of_its_own() {
     ];
     support::until_expired(&tokens[1].2);
     for (what, zone, token) in tokens {
-        let mut plane = topology.start_zone(zone, &token).unwrap();
+        let mut plane = topology.start_zone(zone, &token, topology.global.port("kds")).unwrap();
         patience()
             .until("the refusal", || {
                 let log = std::fs::read_to_string(plane.process().log())?;

@@ -7,7 +7,7 @@ use e2e::patience::Patience;
 use nix::sys::signal::{SigSet, Signal, kill};
 
 /// One message a signal.
-pub(super) type Signals = Receiver<()>;
+pub(crate) type Signals = Receiver<()>;
 
 /// `timeout` and some terminals send a signal twice, to the process and to its group.
 const TWIN: Duration = Duration::from_millis(500);
@@ -16,7 +16,7 @@ const TWIN: Duration = Duration::from_millis(500);
 /// kernel its children with it.
 ///
 /// Signals are blocked in this thread and those that it starts: call it before anything else runs.
-pub(super) fn watch(patience: &Patience) -> anyhow::Result<Signals> {
+pub(crate) fn watch(patience: &Patience) -> anyhow::Result<Signals> {
     let mut wanted = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         wanted.add(signal);

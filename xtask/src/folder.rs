@@ -1,4 +1,4 @@
-//! The one folder that the demo writes to.
+//! The one folder that the demo and the measurements write to.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,33 +6,33 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use nix::fcntl::{Flock, FlockArg};
 
-/// Held by the demo that runs.
+/// Held by the one that runs.
 const LOCK: &str = "lock";
 
 /// The folder, ours until we leave it.
-pub(super) struct DemoFolder {
+pub(crate) struct OwnFolder {
     path: PathBuf,
     _lock: Flock<File>,
 }
 
-impl DemoFolder {
-    /// Empties the folder, unless another demo runs in it.
-    pub(super) fn take(path: &Path) -> anyhow::Result<Self> {
+impl OwnFolder {
+    /// Empties the folder, unless another demo or measurement runs in it.
+    pub(crate) fn take(path: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
         let file = File::options().create(true).truncate(false).write(true).open(path.join(LOCK))?;
         let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
-            bail!("another demo runs in {}: stop it first (Ctrl-C there)", path.display());
+            bail!("another demo or measurement runs in {}: stop it first (Ctrl-C there)", path.display());
         };
         empty(path)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Removes the folder, or keeps it.
-    pub(super) fn leave(self, keep: bool) -> anyhow::Result<()> {
+    pub(crate) fn leave(self, keep: bool) -> anyhow::Result<()> {
         if keep {
             println!("logs and data are in {}", self.path.display());
             return Ok(());
@@ -64,13 +64,13 @@ mod tests {
     #[test]
     fn one_demo_at_a_time_starts_with_an_empty_folder() {
         let path = std::env::temp_dir().join(format!("xtask-demo-{}", std::process::id()));
-        let first = DemoFolder::take(&path).unwrap();
+        let first = OwnFolder::take(&path).unwrap();
         std::fs::create_dir(path.join("east")).unwrap();
         std::fs::write(path.join("east/log"), "x").unwrap();
-        assert!(DemoFolder::take(&path).is_err());
+        assert!(OwnFolder::take(&path).is_err());
         assert!(path.join("east").exists());
         first.leave(true).unwrap();
-        let second = DemoFolder::take(&path).unwrap();
+        let second = OwnFolder::take(&path).unwrap();
         assert!(!path.join("east").exists());
         second.leave(false).unwrap();
         assert!(!path.exists());
