@@ -1,23 +1,52 @@
-//! The configuration of one proxy.
+//! The configuration of one proxy: each part of it has a module, policies edit the draft, then it is encoded.
 
+mod admin;
+mod context;
+mod direct_access;
+mod dns;
+mod dynamic;
+mod external_tls;
+mod inbound;
+mod outbound;
 mod secrets;
+mod transparent;
+mod zone_egress;
+mod zone_ingress;
 
 use crate::config::ProxyConfig;
+use crate::draft::Draft;
 use crate::identity::Identity;
+use crate::policies;
 use crate::proxy::Proxy;
 use crate::settings::Settings;
 use crate::view::MeshView;
 
-/// The configuration of one proxy; a function of its arguments alone.
+pub(crate) use context::{Context, Transparent};
+
+/// The configuration of one proxy; a function of its arguments alone. Of a Dataplane that cannot be read nothing is
+/// generated.
 pub fn generate(
     view: &MeshView,
-    _proxy: &Proxy,
+    proxy: &Proxy,
     identity: Option<&Identity>,
-    _settings: &Settings,
+    settings: &Settings,
 ) -> ProxyConfig {
     let mut config = ProxyConfig::default();
+    let Some(context) = Context::new(view, proxy, identity, settings) else { return config };
+    let mut draft = Draft::default();
+    admin::add(&context, &mut draft);
+    transparent::add(&context, &mut draft);
+    inbound::add(&context, &mut draft);
+    direct_access::add(&context, &mut draft);
+    dns::add(&context, &mut draft);
+    zone_ingress::add(&context, &mut draft);
+    zone_egress::add(&context, &mut draft);
+    outbound::add(&context, &mut draft);
+    policies::apply(&context, &mut draft);
+    dynamic::add(&context, &mut draft);
     if let Some(identity) = identity {
         secrets::add(view.trust(), identity, &mut config);
     }
+    draft.finish(&mut config);
     config
 }

@@ -5,9 +5,13 @@
 //! equal bytes, in whatever order resources arrived, and a resource that cannot be read takes only itself away.
 
 mod config;
+mod draft;
 mod generate;
 mod identity;
 mod metadata;
+mod outbounds;
+mod parts;
+mod policies;
 mod proxy;
 mod settings;
 pub mod spiffe;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
-use crate::proxy::Transparent;
+use crate::generate::Transparent;
 
 /// What the program beside Envoy can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

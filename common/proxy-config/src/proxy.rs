@@ -53,12 +53,3 @@ impl Proxy {
         Self { admin_tls: Some(admin_tls), ..self }
     }
 }
-
-/// How traffic is redirected to a proxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Transparent {
-    pub(crate) inbound_port: u32,
-    pub(crate) outbound_port: u32,
-    pub(crate) ipv6: bool,
-    pub(crate) dns: bool,
-}

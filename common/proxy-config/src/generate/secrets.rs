@@ -1,7 +1,5 @@
 //! What a proxy proves and whom it trusts.
 
-use envoy_api::envoy::config::core::v3::data_source::Specifier;
-use envoy_api::envoy::config::core::v3::{DataSource, TypedExtensionConfig};
 use envoy_api::envoy::extensions::transport_sockets::tls::v3::secret::Type;
 use envoy_api::envoy::extensions::transport_sockets::tls::v3::spiffe_cert_validator_config::TrustDomain;
 use envoy_api::envoy::extensions::transport_sockets::tls::v3::{
@@ -10,10 +8,8 @@ use envoy_api::envoy::extensions::transport_sockets::tls::v3::{
 
 use crate::config::{ConfigResource, ProxyConfig, ResourceType};
 use crate::identity::Identity;
+use crate::parts::{TRUST_BUNDLE, extension, inline};
 use crate::view::Trust;
-
-/// Name of the secret with the trust bundles.
-pub(crate) const TRUST_BUNDLE: &str = "system_trust_bundle";
 
 /// Adds the secrets of a proxy with an identity. Without anybody to trust there is no bundle: what refers to it
 /// stays closed.
@@ -30,11 +26,6 @@ pub(crate) fn add(trust: &Trust, identity: &Identity, config: &mut ProxyConfig) 
     }
 }
 
-fn inline(text: &str) -> Option<DataSource> {
-    let specifier = Some(Specifier::InlineBytes(text.as_bytes().to_vec()));
-    Some(DataSource { specifier, ..DataSource::default() })
-}
-
 fn bundle(trust: &Trust) -> Secret {
     let trust_domains = trust.iter().map(|(name, pem)| TrustDomain {
         name: name.into(),
@@ -45,10 +36,7 @@ fn bundle(trust: &Trust) -> Secret {
         trust_domains: trust_domains.collect(),
         ..SpiffeCertValidatorConfig::default()
     };
-    let custom_validator_config = Some(TypedExtensionConfig {
-        name: "envoy.tls.cert_validator.spiffe".into(),
-        typed_config: Some(envoy_api::pack(&validator)),
-    });
+    let custom_validator_config = Some(extension("envoy.tls.cert_validator.spiffe", &validator));
     let context =
         CertificateValidationContext { custom_validator_config, ..CertificateValidationContext::default() };
     Secret { name: TRUST_BUNDLE.into(), r#type: Some(Type::ValidationContext(context)) }

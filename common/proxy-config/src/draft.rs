@@ -1,0 +1,158 @@
+//! A configuration in the making: messages with their nested parts still typed, so that policies edit them in place
+//! and each is encoded once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use envoy_api::envoy::config::cluster::v3 as cluster;
+use envoy_api::envoy::config::listener::v3 as listener;
+use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use envoy_api::envoy::extensions::transport_sockets::tls::v3::{DownstreamTlsContext, UpstreamTlsContext};
+use envoy_api::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use model::spec::Protocol;
+use policy::Section;
+
+use crate::config::{ConfigResource, ProxyConfig, ResourceType};
+use crate::parts::{filter, tls_socket};
+use crate::view::Destination;
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// What a listener or cluster is for: policies choose by it.
+#[derive(Clone, Debug)]
+pub(crate) enum Role {
+    /// The machinery of the mesh itself.
+    System,
+    /// Calls to the application.
+    Inbound { section: Section, protocol: Protocol },
+    /// Calls of the application to a destination.
+    Outbound(Arc<Destination>),
+    /// Redirected connections that nothing else takes.
+    Passthrough,
+    /// Calls of the application to a proxy by its own address.
+    DirectAccess,
+    /// Calls from other zones.
+    ZoneIngress,
+    /// Calls of proxies of this zone to what is outside the mesh.
+    ZoneEgress(Section),
+    /// The destination of a chain of an egress.
+    External(Arc<Destination>),
+}
+
+/// A listener whose chains are typed.
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    pub(crate) role: Role,
+    pub(crate) message: listener::Listener,
+    pub(crate) chains: Vec<Chain>,
+}
+
+/// A chain of filters for some connections of a listener.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chain {
+    pub(crate) message: listener::FilterChain,
+    pub(crate) tls: Option<DownstreamTlsContext>,
+    pub(crate) filters: Vec<Filter>,
+    /// What the chain leads to, at an egress.
+    pub(crate) destination: Option<Arc<Destination>>,
+}
+
+/// A filter of connections.
+#[derive(Clone, Debug)]
+pub(crate) enum Filter {
+    Http(Box<HttpConnectionManager>),
+    Tcp(Box<TcpProxy>),
+    Other(Box<listener::Filter>),
+}
+
+/// A cluster whose extensions are typed.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    pub(crate) role: Role,
+    pub(crate) message: cluster::Cluster,
+    pub(crate) http: Option<HttpProtocolOptions>,
+    pub(crate) tls: Option<UpstreamTlsContext>,
+}
+
+impl Cluster {
+    pub(crate) fn new(role: Role, message: cluster::Cluster) -> Self {
+        Self { role, message, http: None, tls: None }
+    }
+
+    fn finish(self) -> ConfigResource {
+        let mut message = self.message;
+        if let Some(http) = &self.http {
+            message.typed_extension_protocol_options.insert(HTTP_OPTIONS.into(), envoy_api::pack(http));
+        }
+        if let Some(tls) = &self.tls {
+            message.transport_socket = tls_socket(tls);
+        }
+        ConfigResource::encode(ResourceType::Cluster, &message)
+    }
+}
+
+impl Chain {
+    fn finish(self) -> listener::FilterChain {
+        let mut message = self.message;
+        message.filters = self.filters.iter().map(Filter::finish).collect();
+        if let Some(tls) = &self.tls {
+            message.transport_socket = tls_socket(tls);
+        }
+        message
+    }
+}
+
+impl Filter {
+    fn finish(&self) -> listener::Filter {
+        match self {
+            Self::Http(manager) => filter("envoy.filters.network.http_connection_manager", manager.as_ref()),
+            Self::Tcp(proxy) => filter("envoy.filters.network.tcp_proxy", proxy.as_ref()),
+            Self::Other(filter) => filter.as_ref().clone(),
+        }
+    }
+}
+
+impl Listener {
+    fn finish(self) -> ConfigResource {
+        let mut message = self.message;
+        message.filter_chains = self.chains.into_iter().map(Chain::finish).collect();
+        ConfigResource::encode(ResourceType::Listener, &message)
+    }
+}
+
+/// A configuration in the making.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Draft {
+    pub(crate) listeners: BTreeMap<String, Listener>,
+    pub(crate) clusters: BTreeMap<String, Cluster>,
+    pub(crate) assignments: BTreeMap<Arc<str>, ConfigResource>,
+    /// Documents for the program beside Envoy, by path.
+    pub(crate) documents: BTreeMap<String, String>,
+}
+
+impl Draft {
+    /// Adds a listener; the first of a name stays.
+    pub(crate) fn add_listener(&mut self, role: Role, message: listener::Listener, chains: Vec<Chain>) {
+        let name = message.name.clone();
+        self.listeners.entry(name).or_insert(Listener { role, message, chains });
+    }
+
+    /// Adds a cluster; the first of a name stays.
+    pub(crate) fn add_cluster(&mut self, cluster: Cluster) {
+        self.clusters.entry(cluster.message.name.clone()).or_insert(cluster);
+    }
+
+    /// Encodes everything.
+    pub(crate) fn finish(self, config: &mut ProxyConfig) {
+        for (name, cluster) in self.clusters {
+            config.insert(name.into(), cluster.finish());
+        }
+        for (name, assignment) in self.assignments {
+            config.insert(name, assignment);
+        }
+        for (name, listener) in self.listeners {
+            config.insert(name.into(), listener.finish());
+        }
+    }
+}

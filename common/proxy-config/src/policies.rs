@@ -1,0 +1,19 @@
+//! What policies do to a configuration: one module a kind, applied in the order of the kinds. Each edits the draft
+//! through its roles, and states what holds where no policy says anything.
+
+mod duration;
+mod mesh_circuit_breaker;
+mod mesh_timeout;
+pub(crate) mod mesh_tls;
+mod mesh_traffic_permission;
+
+use crate::draft::Draft;
+use crate::generate::Context;
+
+/// Applies all kinds.
+pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
+    mesh_tls::apply(context, draft);
+    mesh_timeout::apply(context, draft);
+    mesh_traffic_permission::apply(context, draft);
+    mesh_circuit_breaker::apply(draft);
+}
