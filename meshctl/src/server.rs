@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use runtime::tls::{Fingerprint, Trust};
 
-use crate::client::{Address, Client};
+use crate::client::{Address, Client, ClientError};
 use crate::config_file::{self, ConfigError, ControlPlane};
 use crate::error::Error;
 use crate::terminal::Terminal;
@@ -23,8 +23,8 @@ pub(crate) struct ServerArgs {
     #[arg(long, global = true, env = "ISTHMUS_ADDRESS", value_name = "URL")]
     pub(crate) address: Option<String>,
 
-    /// Name of a control plane that `meshctl config` knows, in place of the current one.
-    #[arg(long, global = true, value_name = "NAME", conflicts_with = "address")]
+    /// Name of a control plane that `meshctl config` knows, in place of the current one; goes before --address.
+    #[arg(long, global = true, value_name = "NAME")]
     pub(crate) control_plane: Option<String>,
 
     /// User token. Others on this host may see it: prefer --token-file or the environment.
@@ -39,12 +39,13 @@ pub(crate) struct ServerArgs {
     #[arg(long, global = true, env = "ISTHMUS_CA_FILE", value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
 
-    /// SHA-256 of that authority's certificate, as the control plane prints it at its first start.
-    #[arg(long, global = true, value_name = "SHA256", conflicts_with_all = ["ca_file", "skip_verify"])]
+    /// SHA-256 of that authority's certificate, as the control plane prints it at its first start; goes
+    /// before --ca-file.
+    #[arg(long, global = true, value_name = "SHA256", conflicts_with = "skip_verify")]
     pub(crate) ca_fingerprint: Option<Fingerprint>,
 
     /// Do not check the control plane's certificate. The token may then be sent to an impostor.
-    #[arg(long, global = true, conflicts_with = "ca_file")]
+    #[arg(long, global = true)]
     pub(crate) skip_verify: bool,
 
     /// The configuration file; else meshctl/config.yaml in $XDG_CONFIG_HOME or ~/.config.
@@ -94,7 +95,8 @@ impl ServerArgs {
     /// The control plane as flags and file describe it. What the file says of one control plane is never
     /// mixed with another's address: a token must not reach a stranger.
     pub(crate) fn control_plane(&self) -> Result<ControlPlane, Error> {
-        let mut chosen = match self.address.as_deref().filter(|address| !address.is_empty()) {
+        let address = self.address.as_deref().filter(|address| !address.is_empty());
+        let mut chosen = match address.filter(|_| self.control_plane.is_none()) {
             Some(address) => ControlPlane::at(address),
             None => self.remembered()?,
         };
@@ -152,10 +154,10 @@ impl ControlPlane {
     }
 
     fn trust(&self) -> Result<Trust, Error> {
-        Ok(match (&self.ca_file, &self.ca_fingerprint) {
+        Ok(match (&self.ca_fingerprint, &self.ca_file) {
             _ if self.skip_verify => Trust::SkipVerify,
-            (Some(path), _) => Trust::CaFile(path.clone()),
-            (None, Some(pin)) => Trust::Fingerprint(pin.parse().map_err(crate::client::ClientError::Tls)?),
+            (Some(pin), _) => Trust::Fingerprint(pin.parse().map_err(ClientError::Tls)?),
+            (None, Some(path)) => Trust::CaFile(path.clone()),
             (None, None) => Trust::System,
         })
     }
@@ -204,7 +206,7 @@ mod tests {
         assert_eq!((current.address.as_str(), current.token.is_some()), ("https://east:5682", true));
         let elsewhere = ServerArgs { address: Some("http://other:1".into()), ..stored.clone() };
         assert_eq!(elsewhere.control_plane().unwrap(), ControlPlane::at("http://other:1"));
-        let west = ServerArgs { control_plane: Some("west".into()), ..stored.clone() };
+        let west = ServerArgs { control_plane: Some("west".into()), ..elsewhere };
         assert_eq!(west.control_plane().unwrap(), ControlPlane::at("https://west:5682"));
         let unknown = ServerArgs { control_plane: Some("wst".into()), ..stored };
         assert!(unknown.control_plane().unwrap_err().to_string().contains("\"west\""));

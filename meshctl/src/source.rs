@@ -118,6 +118,7 @@ fn parse(file: &str, text: &str) -> Vec<Manifest> {
         };
         for document in found {
             let index = manifests.len() + 1;
+            let line = line + heading(chunk);
             let place = Place { file: file.to_owned(), index, line, is_one_of_many: false };
             manifests.push(Manifest { place, document });
         }
@@ -147,6 +148,13 @@ fn chunks(text: &str) -> Vec<(usize, &str)> {
     chunks
 }
 
+/// Lines of a chunk before its content: marks, comments and empty ones.
+fn heading(chunk: &str) -> usize {
+    let is_content =
+        |line: &str| !line.starts_with("---") && !matches!(line.trim().bytes().next(), None | Some(b'#'));
+    chunk.lines().position(is_content).unwrap_or_default()
+}
+
 /// The values of a chunk: YAML, or any number of JSON texts.
 fn values(chunk: &str) -> Result<Vec<Value>, ()> {
     let bare = chunk.strip_prefix("---").unwrap_or(chunk).trim_start();
@@ -162,7 +170,8 @@ fn values(chunk: &str) -> Result<Vec<Value>, ()> {
 /// What is wrong with a chunk, with the line numbers of the whole text.
 fn explain(line: usize, chunk: &str) -> String {
     let padded = "\n".repeat(line - 1) + chunk;
-    model::yaml::documents(&padded).err().unwrap_or_else(|| "broken document".to_owned())
+    let reason = model::yaml::documents(&padded).err().unwrap_or_else(|| "broken document".to_owned());
+    reason.strip_prefix("error: ").unwrap_or(&reason).trim_end().to_owned()
 }
 
 /// A list, as `get -o json` prints it, stands for its items.
@@ -195,10 +204,10 @@ mod tests {
     #[test]
     fn documents_know_their_index_and_line() {
         let text = "# comment\na: 1\n---\n---\nb: |\n  x\n  ---\n--- # c\nc: [\n---\nd: 2\n";
-        assert_eq!(places(text), [(1, 1, true), (2, 4, true), (3, 8, false), (4, 10, true)]);
+        assert_eq!(places(text), [(1, 2, true), (2, 5, true), (3, 9, false), (4, 11, true)]);
         let manifests = parse("f", text);
         assert_eq!(manifests[1].document, Ok(json!({"b": "x\n---\n"})));
-        assert_eq!(manifests[1].place.to_string(), "f, document 2 (line 4)");
+        assert_eq!(manifests[1].place.to_string(), "f, document 2 (line 5)");
         assert_eq!(parse("f", "a: 1\n")[0].place.to_string(), "f");
     }
 
