@@ -10,11 +10,12 @@ type Part = fn() -> anyhow::Result<()>;
 /// Reports every failing part, not just the first.
 pub(crate) fn run() -> anyhow::Result<()> {
     tools::protoc()?;
-    let parts: [(&str, Part); 4] = [
+    let parts: [(&str, Part); 5] = [
         ("formatting", formatting),
         ("house rules", rules::check),
         ("links", links::check),
         ("clippy", clippy),
+        ("documentation", documentation),
     ];
     let mut failed = Vec::new();
     for (name, part) in parts {
@@ -39,4 +40,13 @@ fn formatting() -> anyhow::Result<()> {
 fn clippy() -> anyhow::Result<()> {
     let lints = ["--", "-D", "warnings", "-D", "clippy::too_many_lines"];
     shell::run(shell::cargo().args(["clippy", "--workspace", "--all-targets", "--locked"]).args(lints))
+}
+
+/// Links in comments lead somewhere. Generated code is left out: its comments are other projects'.
+fn documentation() -> anyhow::Result<()> {
+    let mut doc = shell::cargo();
+    doc.args(["doc", "--workspace", "--locked", "--no-deps", "--document-private-items"])
+        .args(["--exclude", "envoy-api", "--exclude", "kds-proto"])
+        .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
+    shell::run(&mut doc)
 }

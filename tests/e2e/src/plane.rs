@@ -57,7 +57,7 @@ impl ControlPlane {
         Ok(Self { toolbox: toolbox.clone(), program, folder: folder.to_owned(), process, ports })
     }
 
-    /// Starts it again on the same ports, after [`Self::kill`] or [`Self::stop`].
+    /// Starts it again on the same ports; it must have been killed or stopped, else it is killed.
     ///
     /// # Errors
     /// As [`Self::start`].
