@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 pub(crate) use address::Address;
 use connection::{Connection, ExchangeError};
 pub(crate) use problem::Problem;
+use problem::clean;
 
 /// A whole exchange. Servers give up writing after 30 s; a config dump through a zone may take as long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -82,9 +83,9 @@ impl Answer {
         let document: Option<Value> = serde_json::from_slice(&body).ok();
         let listed =
             document.as_ref().and_then(|document| document.get("warnings")).and_then(Value::as_array);
-        for text in listed.into_iter().flatten().filter_map(Value::as_str) {
-            if !warnings.iter().any(|known| known == text) {
-                warnings.push(text.to_owned());
+        for text in listed.into_iter().flatten().filter_map(Value::as_str).map(clean) {
+            if !warnings.contains(&text) {
+                warnings.push(text);
             }
         }
         Self { status, warnings, body }
@@ -100,8 +101,8 @@ fn warning_text(value: &HeaderValue) -> Option<String> {
     let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
     let quoted = value.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"'));
     match quoted {
-        Some((text, _)) => Some(text.replace("\\\"", "\"").replace("\\\\", "\\")),
-        None => Some(value).filter(|value| !value.is_empty()),
+        Some((text, _)) => Some(clean(&text.replace("\\\"", "\"").replace("\\\\", "\\"))),
+        None => Some(clean(&value)).filter(|value| !value.is_empty()),
     }
 }
 

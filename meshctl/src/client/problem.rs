@@ -62,7 +62,7 @@ fn listed(document: &Value, list: &str, reason: &str) -> Vec<(String, String)> {
 }
 
 /// Without ends of lines and whatever else a terminal would obey.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
