@@ -11,6 +11,9 @@ use runtime::tls::Fingerprint;
 /// What every environment variable of this program starts with.
 const ENV_PREFIX: &str = "ISTHMUS_DP_";
 
+/// What variables of the zone control plane's section `dpServer` start with.
+const ZONE_PREFIX: &str = "ISTHMUS_DP_SERVER_";
+
 /// Less similar names than this are not worth suggesting.
 const SIMILAR: f64 = 0.75;
 
@@ -182,8 +185,8 @@ pub(crate) fn check_environment(names: impl Iterator<Item = String>) -> Result<(
     let command = Cli::command();
     let arguments = command.get_subcommands().flat_map(clap::Command::get_arguments);
     let known: Vec<_> = arguments.filter_map(|a| a.get_env()?.to_str().map(str::to_owned)).collect();
-    let mut names: Vec<_> =
-        names.filter(|name| name.starts_with(ENV_PREFIX) && !known.contains(name)).collect();
+    let ours = |name: &String| name.starts_with(ENV_PREFIX) && !name.starts_with(ZONE_PREFIX);
+    let mut names: Vec<_> = names.filter(|name| ours(name) && !known.contains(name)).collect();
     names.sort();
     let Some(name) = names.into_iter().next() else { return Ok(()) };
     let score = |near: &String| strsim::jaro_winkler(&name[ENV_PREFIX.len()..], &near[ENV_PREFIX.len()..]);

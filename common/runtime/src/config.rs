@@ -110,7 +110,8 @@ where
         layers.file(path, &text)?;
     }
     // Sorted, so that which of several errors is reported does not depend on the environment's order.
-    let ours: BTreeMap<_, _> = env.into_iter().filter(|(name, _)| is_ours(name)).collect();
+    let ours: BTreeMap<_, _> =
+        env.into_iter().filter(|(name, _)| is_ours(name) || layers.has_variable(name)).collect();
     for (name, text) in ours {
         layers.variable(&name, &text)?;
     }

@@ -37,6 +37,11 @@ impl<T: DeserializeOwned> Layers<T> {
         }
     }
 
+    /// Whether a variable is the one of a key.
+    pub(super) fn has_variable(&self, name: &str) -> bool {
+        self.leaves().iter().any(|path| shape::variable(path) == name)
+    }
+
     pub(super) fn variable(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
         let paths: BTreeMap<_, _> = self.leaves().into_iter().map(|p| (shape::variable(&p), p)).collect();
         let Some(path) = paths.get(name) else {

@@ -12,7 +12,15 @@ use super::*;
 struct Sample {
     kds: Kds,
     api: Api,
+    dp_server: DpServer,
     labels: BTreeMap<String, String>,
+}
+
+/// A section whose variables look like those of mesh-dp.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+struct DpServer {
+    port: Option<u16>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -47,7 +55,8 @@ impl Default for Sample {
             max_message_bytes: 10,
             keepalive: HumanDuration::from_secs(15),
         };
-        Self { kds, api: Api { read_only: true, ..Api::default() }, labels: BTreeMap::new() }
+        let api = Api { read_only: true, ..Api::default() };
+        Self { kds, api, dp_server: DpServer::default(), labels: BTreeMap::new() }
     }
 }
 
@@ -137,8 +146,11 @@ fn variables_are_read_by_the_type_of_their_key() {
         ("ISTHMUS_API_READ_ONLY", "false"),
         ("ISTHMUS_LABELS", "{team: mesh}"),
         ("ISTHMUS_ENVOY", "/usr/bin/envoy"),
+        ("ISTHMUS_DP_TOKEN_FILE", "of-mesh-dp"),
+        ("ISTHMUS_DP_SERVER_PORT", "5678"),
     ])
     .unwrap();
+    assert_eq!(loaded.value.dp_server.port, Some(5678));
     assert_eq!(loaded.value.api.port, Some(5681));
     assert_eq!(loaded.value.api.name.as_deref(), Some("123"));
     assert_eq!(loaded.value.api.hosts, ["a", "b"]);
