@@ -178,5 +178,5 @@ fn the_listing_gives_each_key_its_value_and_source() {
     let line = |key: &str| listing.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
     assert!(line("kds.maxMessageBytes: 7 ").ends_with("# environment ISTHMUS_KDS_MAX_MESSAGE_BYTES"));
     assert!(line("kds.keepalive: \"15s\" ").ends_with("# default"));
-    assert_eq!(listing.lines().count(), 9);
+    assert_eq!(listing.lines().count(), 10);
 }
