@@ -75,7 +75,10 @@ impl Permissions {
             return None;
         }
         let list = MatcherList { matchers: self.shadow_deny.clone() };
-        Some(Matcher { on_no_match: None, matcher_type: Some(MatcherType::MatcherList(list)) })
+        Some(Matcher {
+            on_no_match: Some(Box::new(verdict(DEFAULT, Verdict::Deny))),
+            matcher_type: Some(MatcherType::MatcherList(list)),
+        })
     }
 
     /// Puts the permissions in front of everything else.
