@@ -20,6 +20,8 @@ pub struct ApiConfig {
     pub https: HttpsConfig,
     /// Whether callers on this host are the administrator without a token.
     pub localhost_is_admin: bool,
+    /// Serve callers without a token too, as the anonymous user: they read and write all but secrets.
+    pub allow_anonymous: bool,
     /// Refuse every write.
     pub read_only: bool,
     /// Whether tokens can be issued here.
@@ -40,6 +42,7 @@ impl Default for ApiConfig {
             plain_http_off_loopback: false,
             https: HttpsConfig::default(),
             localhost_is_admin: true,
+            allow_anonymous: false,
             read_only: false,
             enable_token_issuer: true,
             unsafe_delete: false,

@@ -17,6 +17,7 @@ use serde_json::Value;
 use store::{Backend, Op, Snapshot, Store, StoreError};
 
 pub use keys::{ensure_signing_key, latest_signing_key};
+pub(crate) use keys::{secret_key, text_of};
 
 /// The global secret with the administrator's user token.
 pub const ADMIN_TOKEN: &str = "admin-user-token";
@@ -94,13 +95,27 @@ pub async fn ensure_mesh(
     mesh: &str,
     skip: &[String],
 ) -> Result<(), DefaultsError> {
-    ensure_signing_key(store, plane, &Audience::Dataplane { mesh: mesh.into() }).await?;
-    for (kind, name, spec) in policies::of_mesh(mesh) {
-        if !skip.iter().any(|skipped| skipped == "*" || skipped == kind.name) {
-            create(store, of_json(plane, Key::new(kind, mesh, &name), &spec)).await?;
-        }
+    for resource in of_mesh(store, plane, mesh, skip).await? {
+        create(store, resource).await?;
     }
     Ok(())
+}
+
+/// What belongs to a new mesh, to be created with it.
+pub(crate) async fn of_mesh(
+    store: &dyn Backend,
+    plane: &Plane,
+    mesh: &str,
+    skip: &[String],
+) -> Result<Vec<Resource>, DefaultsError> {
+    let audience = Audience::Dataplane { mesh: mesh.into() };
+    let mut resources: Vec<_> = keys::missing(store, plane, &audience).await?.into_iter().collect();
+    for (kind, name, spec) in policies::of_mesh(mesh) {
+        if !skip.iter().any(|skipped| skipped == "*" || skipped == kind.name) {
+            resources.push(of_json(plane, Key::new(kind, mesh, &name), &spec));
+        }
+    }
+    Ok(resources)
 }
 
 /// The administrator's token, if it was created here or came from the global.
@@ -146,5 +161,59 @@ async fn create(store: &dyn Backend, resource: Resource) -> Result<bool, StoreEr
         Ok(_) => Ok(true),
         Err(StoreError::Conflict { .. }) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store::MemoryStore;
+
+    use super::*;
+
+    async fn names(store: &Store, kind: Kind) -> Vec<String> {
+        let page = store.list(kind, None, None, 100).await.unwrap();
+        page.items.iter().map(|stored| stored.resource.name().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_global_starts_with_keys_a_mesh_and_its_policies() {
+        let store: Store = Arc::new(MemoryStore::new());
+        let config = DefaultsConfig::default();
+        let token = ensure(&store, &Plane::Global, &config).await.unwrap();
+        assert_eq!(
+            names(&store, Kind::GLOBAL_SECRET).await,
+            [ADMIN_TOKEN, "user-token-signing-key-1", "zone-token-signing-key-1"]
+        );
+        assert_eq!(names(&store, Kind::SECRET).await, ["dataplane-token-signing-key-default-1"]);
+        assert_eq!(
+            names(&store, Kind::MESH_TIMEOUT).await,
+            ["mesh-timeout-all-default", "mesh-timeout-to-all-default"]
+        );
+        assert_eq!(names(&store, Kind::HOSTNAME_GENERATOR).await.len(), 5);
+        let revision = store.list(Kind::MESH, None, None, 1).await.unwrap().revision;
+        assert_eq!(ensure(&store, &Plane::Global, &config).await.unwrap(), token, "a second start");
+        assert_eq!(store.list(Kind::MESH, None, None, 1).await.unwrap().revision, revision);
+    }
+
+    #[tokio::test]
+    async fn a_joined_zone_makes_only_hostname_generators() {
+        let store: Store = Arc::new(MemoryStore::new());
+        let plane = Plane::Zone { name: "east".into(), federated: true };
+        assert_eq!(ensure(&store, &plane, &DefaultsConfig::default()).await.unwrap(), None);
+        for kind in [Kind::GLOBAL_SECRET, Kind::SECRET, Kind::MESH, Kind::MESH_TIMEOUT] {
+            assert!(names(&store, kind).await.is_empty(), "{kind}");
+        }
+        assert_eq!(names(&store, Kind::HOSTNAME_GENERATOR).await.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn policies_that_a_mesh_does_not_want_are_left_out() {
+        let store: Store = Arc::new(MemoryStore::new());
+        let plane = Plane::Zone { name: "default".into(), federated: false };
+        ensure_mesh(&*store, &plane, "a", &["MeshTimeout".into()]).await.unwrap();
+        ensure_mesh(&*store, &plane, "b", &["*".into()]).await.unwrap();
+        assert!(names(&store, Kind::MESH_TIMEOUT).await.is_empty());
+        assert_eq!(names(&store, Kind::MESH_RETRY).await, ["mesh-retry-all-a"]);
+        assert_eq!(names(&store, Kind::SECRET).await.len(), 2);
     }
 }

@@ -3,13 +3,25 @@
 //! Last stop of the data flow on the users' side: reads come from the index's snapshots, writes go to the
 //! store by compare-and-swap and are answered when the index shows them.
 
+mod app;
+mod authn;
+mod body;
+mod checks;
 mod config;
 pub mod defaults;
+mod diff;
+mod document;
+mod json;
 mod preload;
+mod problem;
 mod proxies;
+mod query;
+mod routes;
+mod schema_check;
 mod server;
+mod syntax;
 
 pub use config::{ApiConfig, HttpsConfig};
 pub use preload::{PreloadError, preload};
 pub use proxies::{AdminQuery, InspectError, NoProxies, ProxyInspector};
-pub use server::{Api, ApiError, BuildInfo, Handle, spawn};
+pub use server::{Api, ApiError, BuildInfo, Handle, router, spawn};

@@ -12,6 +12,8 @@ use serde_json::Value;
 use store::Store;
 use store::index::SnapshotReceiver;
 
+use crate::app::App;
+use crate::routes::{self, OverTls};
 use crate::{ApiConfig, ProxyInspector};
 
 /// What the control plane says of itself.
@@ -89,10 +91,14 @@ pub fn spawn(tasks: &Tasks, config: ApiConfig, api: Api) -> Result<Handle, ApiEr
         Some(tls) => Some((serve::bind(SocketAddr::new(config.address, config.https.port))?, tls)),
         None => None,
     };
-    let router = router(config, api);
-    let http = serve::spawn(tasks, "api", http_listener, router.clone(), ServeOptions::default())?;
+    let app = App::new(config, api);
+    let plain = routes::router(Arc::clone(&app), OverTls(false));
+    let http = serve::spawn(tasks, "api", http_listener, plain, ServeOptions::default())?;
     let https = https_listener
-        .map(|(listener, tls)| serve::spawn(tasks, "api over TLS", listener, router, ServeOptions::tls(tls)))
+        .map(|(listener, tls)| {
+            let router = routes::router(Arc::clone(&app), OverTls(true));
+            serve::spawn(tasks, "api over TLS", listener, router, ServeOptions::tls(tls))
+        })
         .transpose()?;
     Ok(Handle { http, https })
 }
@@ -105,6 +111,8 @@ fn tls_of(config: &ApiConfig, api: &Api) -> Result<Arc<rustls::ServerConfig>, Ap
     }
 }
 
-fn router(_config: ApiConfig, _api: Api) -> Router {
-    Router::new()
+/// The API as a router, for embedding it elsewhere. Requests must carry `ConnectInfo<SocketAddr>`: without it
+/// nobody is local.
+pub fn router(config: ApiConfig, api: Api) -> Router {
+    routes::router(App::new(config, api), OverTls(false))
 }

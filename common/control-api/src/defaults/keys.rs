@@ -35,13 +35,25 @@ pub async fn ensure_signing_key(
     plane: &Plane,
     audience: &Audience,
 ) -> Result<bool, DefaultsError> {
+    match missing(store, plane, audience).await? {
+        Some(key) => Ok(create(store, key).await?),
+        None => Ok(false),
+    }
+}
+
+/// An audience's first key as a secret; `None` when it has one.
+pub(super) async fn missing(
+    store: &dyn Backend,
+    plane: &Plane,
+    audience: &Audience,
+) -> Result<Option<Resource>, DefaultsError> {
     if latest_serial(store, audience).await?.is_some() {
-        return Ok(false);
+        return Ok(None);
     }
     let key = draw().await?;
     let spec = Secret { data: Some(key.private_pem().expose().as_bytes().to_vec()) };
     let at = secret_key(audience, &audience.signing_key(FIRST));
-    Ok(create(store, stamped(plane, at).spec(&spec).build()).await?)
+    Ok(Some(stamped(plane, at).spec(&spec).build()))
 }
 
 /// The key that signs an audience's tokens, with its serial number.
