@@ -6,5 +6,6 @@
 mod connections;
 mod fake;
 mod observations;
+mod real;
 mod resources;
 mod run;

@@ -149,7 +149,9 @@ fn unanswered(insight: &Insight, now: Timestamp) -> Option<String> {
     (waiting > 0).then(|| {
         let parts = parts(insight, Counts::unanswered);
         let last = insight.last().and_then(|last| last.status.last_update_time);
-        format!("has not answered {waiting} updates{parts}; the last is of {}", when::since(last, now))
+        let last = last.map(|last| format!("; the last is of {}", when::since(Some(last), now)));
+        let updates = if waiting == 1 { "update" } else { "updates" };
+        format!("has not answered {waiting} {updates}{parts}{}", last.unwrap_or_default())
     })
 }
 
@@ -208,7 +210,7 @@ mod tests {
             findings(&zones, &proxies),
             [
                 "zone north: refused 2 of 9 updates (MeshTimeout 2); the reason is in its log",
-                "zone north: has not answered 1 updates (Mesh 1); the last is of 2026-01-01T00:59:50Z (10s ago)",
+                "zone north: has not answered 1 update (Mesh 1); the last is of 2026-01-01T00:59:50Z (10s ago)",
                 "zone west: offline since 2026-01-01T00:30:00Z (30m ago): it serves what it has, and what is \
                  known of its proxies is as old",
                 "proxy m/nack in east: refused 1 of 1 updates (listeners 1); the reason is in its log",
