@@ -224,7 +224,7 @@ pub(super) static KINDS: [KindInfo; 35] = [
     json_kind("Workload", Scope::Mesh, Flow::ZONE_TO_GLOBAL)
         .path("workloads")
         .short("wl")
-        .status(r#"{"dataplaneProxies":{}}"#)
+        .status(r#"{"dataplaneProxies":{"connected":0,"healthy":0,"total":0}}"#)
         .hashed(false)
         .shown("Workload", "Workloads"),
     proto_kind("Zone", Scope::Global, EACH_ITS_OWN, proto::<kds_proto::system::Zone>())
