@@ -161,3 +161,38 @@ fn blank_bytes(value: &mut Value) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn types_have_one_url_each() {
+        for kind in ResourceType::ALL {
+            assert_eq!(ResourceType::from_type_url(kind.type_url()), Some(kind));
+        }
+        assert_eq!(ResourceType::from_type_url("type.googleapis.com/nope"), None);
+    }
+
+    #[test]
+    fn bundles_are_shown_and_what_stands_beside_a_key_is_not() {
+        let mut shown = json!({
+            "commonTlsContext": {
+                "tlsCertificates": [{"privateKey": {"inlineBytes": "a"}, "certificateChain": {"inlineString": "b"}}],
+                "validationContext": {"trustedCa": {"inlineBytes": "c"}},
+            },
+            "validationContext": {"trustedCa": {"inlineBytes": "d"}},
+        });
+        blank_certificates(&mut shown);
+        let expected = json!({
+            "commonTlsContext": {
+                "tlsCertificates": [{"privateKey": {"inlineBytes": ""}, "certificateChain": {"inlineString": ""}}],
+                "validationContext": {"trustedCa": {"inlineBytes": ""}},
+            },
+            "validationContext": {"trustedCa": {"inlineBytes": "d"}},
+        });
+        assert_eq!(shown, expected);
+    }
+}

@@ -18,9 +18,6 @@ use crate::parts::{http_manager, path_match, pipe, route_configuration, socket_p
 const NAME: &str = "system_dynamicconfig";
 const SOCKET: &str = "kuma-mesh-metric-config";
 
-/// Envoy's own limit for the body of a direct response, which the longest document may exceed.
-const DEFAULT_MAX_BODY: usize = 4096;
-
 /// Adds the listener where there are documents and the proxy told where its sockets are.
 pub(crate) fn add(context: &Context<'_>, draft: &mut Draft) {
     let Some(directory) = &context.proxy.metadata.workdir else { return };
@@ -28,8 +25,8 @@ pub(crate) fn add(context: &Context<'_>, draft: &mut Draft) {
     let Some(longest) = documents.values().map(String::len).max() else { return };
     let routes = documents.iter().flat_map(|(name, body)| routes(name, body));
     let mut routes = route_configuration("", NAME, routes.collect());
-    routes.max_direct_response_body_size_bytes =
-        Some(u32::try_from(longest.max(DEFAULT_MAX_BODY)).unwrap_or(u32::MAX));
+    // Envoy's own limit is lower than the document of a large mesh.
+    routes.max_direct_response_body_size_bytes = Some(u32::try_from(longest).unwrap_or(u32::MAX));
     let local: Vec<_> = context.local().collect();
     let manager = http_manager(NAME, routes, local.iter());
     let listener = Listener {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use auth::pki::{Authority, SpiffeId, Validity};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use kds_proto::mesh::dataplane::networking::listener::Type;
 use model::spec::{ExternalTls, MeshExternalService};
 use model::{Key, Kind, Resource};
@@ -180,5 +182,29 @@ fn envoy_accepts_what_policies_make_of_it() {
     let directory = tempfile::tempdir().expect("a directory");
     for name in ["web", "db", "egress"] {
         accepts(&config(&snapshot, &keys, name, directory.path()), directory.path(), name);
+    }
+}
+
+#[test]
+fn what_people_read_has_no_key() {
+    let keys = keys();
+    let secret = json!({"clientCert": {"type": "InsecureInline", "insecureInline": {"value": "own-certificate"}},
+        "clientKey": {"type": "InsecureInline", "insecureInline": {"value": "own-key"}}});
+    let verification = serde_json::from_value(secret).expect("valid");
+    let tls = ExternalTls { enabled: true, verification: Some(verification), ..ExternalTls::default() };
+    let shop = MeshExternalService { tls: Some(tls), ..external_spec("shop.example.com", "http") };
+    let with_key = external("shop", "242.0.0.1", &shop);
+    let snapshot = snapshot(resources(&keys).into_iter().chain([with_key]));
+    let directory = tempfile::tempdir().expect("a directory");
+    for name in ["web", "egress"] {
+        let config = config(&snapshot, &keys, name, directory.path());
+        let sent: Vec<u8> = config.iter().flat_map(|(_, resource)| resource.value.to_vec()).collect();
+        let shown = config.to_json().to_string();
+        for secret in [keys.identity.private_key_pem.as_str(), &keys.admin.private_key_pem] {
+            assert!(sent.windows(secret.len()).any(|bytes| bytes == secret.as_bytes()), "the proxy gets it");
+            let encoded = BASE64_STANDARD.encode(secret);
+            assert!(!shown.contains(&encoded) && !shown.contains(secret), "{name}");
+        }
+        assert!(!shown.contains(&BASE64_STANDARD.encode("own-key")), "{name}");
     }
 }

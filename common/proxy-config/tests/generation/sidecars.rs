@@ -1,11 +1,16 @@
 //! Proxies beside applications.
 
+use kds_proto::mesh::dataplane::Networking;
 use kds_proto::mesh::dataplane::networking::inbound::State;
+use kds_proto::mesh::dataplane::networking::outbound::BackendRef;
+use kds_proto::mesh::dataplane::networking::transparent_proxying::{ReachableBackendRef, ReachableBackends};
+use kds_proto::mesh::dataplane::networking::{Outbound, TransparentProxying};
 use model::{Kind, Resource};
 use serde_json::{Value, json};
 
 use crate::mesh::{
-    PEM, client, inbound, mesh_identity, names, policy, resource, service, shown, snapshot, trust, workload,
+    PEM, client, dataplane, inbound, mesh_identity, names, policy, redirected, resource, service, shown,
+    snapshot, trust, workload,
 };
 
 const WEB: &str = "kri_msvc_default_east__web_80";
@@ -192,4 +197,67 @@ fn timeouts_follow_the_policies_of_each_side() {
     );
     let other = resource(&config, "Cluster", "kri_msvc_default_east__db_5432");
     assert_eq!(other["connectTimeout"], "5s");
+}
+
+#[test]
+fn a_proxy_that_declares_what_it_calls_gets_only_that() {
+    let wanted = ReachableBackendRef {
+        kind: "MeshService".into(),
+        labels: [("service".to_owned(), "web".to_owned())].into(),
+        ..ReachableBackendRef::default()
+    };
+    let transparent = TransparentProxying {
+        reachable_backends: Some(ReachableBackends { refs: vec![wanted] }),
+        ..redirected().expect("redirected")
+    };
+    let networking = Networking {
+        address: "10.0.0.7".into(),
+        transparent_proxying: Some(transparent),
+        ..Networking::default()
+    };
+    let proxy = dataplane("picky", networking).build();
+    let config = shown(&snapshot(base().into_iter().chain([proxy])), "picky", true);
+    assert_eq!(names(&config, "ClusterLoadAssignment"), [WEB]);
+}
+
+#[test]
+fn names_of_before_services_were_resources_still_lead_to_them() {
+    let backend = |name: &str, port| BackendRef {
+        kind: "MeshService".into(),
+        name: name.into(),
+        port,
+        ..BackendRef::default()
+    };
+    let outbound = |port, backend| Outbound { address: String::new(), port, backend_ref: Some(backend) };
+    let networking = Networking {
+        address: "10.0.0.7".into(),
+        outbound: vec![outbound(1, backend("web", 80)), outbound(2, backend("db_prod_svc_5432", 0))],
+        ..Networking::default()
+    };
+    let db =
+        service("east", "db", "241.0.0.2", 5432, "tcp").to_builder().label("k8s.kuma.io/namespace", "prod");
+    let resources = base().into_iter().chain([db.build(), dataplane("old", networking).build()]);
+    let config = shown(&snapshot(resources), "old", true);
+    let mine = names(&config, "ClusterLoadAssignment");
+    assert_eq!(mine, ["kri_msvc_default_east__web_80", "kri_msvc_default_east_prod_db_5432"]);
+    let address = &resource(&config, "Listener", WEB)["address"]["socketAddress"];
+    assert_eq!(address, &json!({"address": "127.0.0.1", "portValue": 1}));
+}
+
+#[test]
+fn proxies_are_called_directly_where_that_is_declared() {
+    let transparent =
+        TransparentProxying { direct_access_services: vec!["*".into()], ..redirected().expect("redirected") };
+    let networking = Networking {
+        address: "10.0.0.7".into(),
+        transparent_proxying: Some(transparent),
+        ..Networking::default()
+    };
+    let proxy = dataplane("direct", networking).build();
+    let config = shown(&snapshot(base().into_iter().chain([proxy])), "direct", true);
+    let listener = resource(&config, "Listener", "direct_access_10.0.0.1:80");
+    assert_eq!(listener["statPrefix"], "direct_access_10_0_0_1_80");
+    assert_eq!(resource(&config, "Cluster", "direct_access")["type"], "ORIGINAL_DST");
+    let without_inbounds = &resource(&config, "Listener", "self_transparentproxy_passthrough_inbound_ipv4");
+    assert_eq!(without_inbounds["filterChains"][0]["filterChainMatch"]["destinationPort"], 49151);
 }
