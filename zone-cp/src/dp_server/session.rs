@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use envoy_api::envoy::config::core::v3::ControlPlane;
 use envoy_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
-use prost_types::Any;
+use proxy_config::{ConfigResource, ProxyConfig, ResourceType};
 
 use subscription::Subscription;
 
@@ -38,13 +38,20 @@ const MAX_NAMES: usize = 100_000;
 /// Encoded resources in one response: half of the message limit of gRPC clients, names and framing aside.
 const RESPONSE_BUDGET: usize = 2 << 20;
 
+/// Resources of one type by name.
+pub(crate) type Resources = BTreeMap<Arc<str>, ConfigResource>;
+
 /// What a proxy is to hold.
 pub(crate) trait Wanted: Send + Sync {
-    /// Names and versions of a type, ordered by name.
-    fn versions<'a>(&'a self, type_url: &str) -> Box<dyn Iterator<Item = (&'a str, &'a str)> + 'a>;
+    /// Resources of a type.
+    fn of(&self, type_url: &str) -> &Resources;
+}
 
-    /// Version and content of one resource.
-    fn resource(&self, type_url: &str, name: &str) -> Option<(&str, Any)>;
+impl Wanted for ProxyConfig {
+    fn of(&self, type_url: &str) -> &Resources {
+        static NONE: Resources = Resources::new();
+        ResourceType::from_type_url(type_url).map_or(&NONE, |kind| self.of(kind))
+    }
 }
 
 /// What was sent of a type.
@@ -118,7 +125,7 @@ impl Session {
     pub(crate) fn pump(&mut self) -> Vec<DeltaDiscoveryResponse> {
         let Some(wanted) = self.wanted.clone() else { return Vec::new() };
         for ((_, type_url), subscription) in &mut self.subscriptions {
-            subscription.plan(type_url, &*wanted);
+            subscription.plan(wanted.of(type_url));
         }
         let keys: Vec<TypeKey> = self.subscriptions.keys().cloned().collect();
         keys.iter().filter_map(|key| self.respond(key, &*wanted)).collect()
@@ -144,7 +151,7 @@ impl Session {
     fn respond(&mut self, key: &TypeKey, wanted: &dyn Wanted) -> Option<DeltaDiscoveryResponse> {
         let (updates, removals) = (self.may_update(key), self.may_remove(key));
         let subscription = self.subscriptions.get_mut(key)?;
-        let (resources, removed_resources) = subscription.take(&key.1, wanted, updates, removals)?;
+        let (resources, removed_resources) = subscription.take(wanted.of(&key.1), updates, removals)?;
         self.nonce += 1;
         let nonce = self.nonce.to_string();
         subscription.sent(nonce.clone());

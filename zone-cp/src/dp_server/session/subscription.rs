@@ -1,25 +1,28 @@
 //! What one stream asked for of one type, what it holds, and what is still to be sent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use envoy_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Resource};
 
-use super::{CLUSTER, Counters, LISTENER, MAX_NAMES, RESPONSE_BUDGET, SessionError, WILDCARD, Wanted};
+use proxy_config::{ConfigResource, Version};
+
+use super::{CLUSTER, Counters, LISTENER, MAX_NAMES, RESPONSE_BUDGET, Resources, SessionError, WILDCARD};
 
 /// State of one type on one stream.
 #[derive(Default)]
 pub(super) struct Subscription {
     wildcard: bool,
     /// Names asked for one by one.
-    names: BTreeSet<String>,
-    /// Names and versions that the proxy holds once it has answered.
-    held: BTreeMap<String, String>,
+    names: BTreeSet<Arc<str>>,
+    /// Names and versions that the proxy holds once it has answered; no version where it is not one of ours.
+    held: BTreeMap<Arc<str>, Option<Version>>,
     /// Names to send even if the proxy holds the version.
-    again: BTreeSet<String>,
+    again: BTreeSet<Arc<str>>,
     /// New, changed, or asked for and not there: to be told as soon as possible.
-    updates: BTreeSet<String>,
+    updates: BTreeSet<Arc<str>>,
     /// Held and not wanted any more.
-    removals: BTreeSet<String>,
+    removals: BTreeSet<Arc<str>>,
     /// Updates and removals are not those of the newest configuration.
     stale: bool,
     /// A request was seen.
@@ -41,7 +44,8 @@ impl Subscription {
         if !self.opened {
             self.opened = true;
             self.resumed = !request.initial_resource_versions.is_empty();
-            self.held.clone_from(&request.initial_resource_versions);
+            let held = request.initial_resource_versions.iter();
+            self.held = held.map(|(name, text)| (name.as_str().into(), version(text))).collect();
             self.wildcard = request.resource_names_subscribe.is_empty() && is_collection(&request.type_url);
             self.owes_answer = self.wildcard && !self.resumed;
             self.stale = true;
@@ -80,6 +84,7 @@ impl Subscription {
     /// Names that are asked for anew are sent even if they are held: the proxy may have dropped them.
     fn subscribe(&mut self, request: &DeltaDiscoveryRequest, anew: bool) {
         for name in &request.resource_names_unsubscribe {
+            let name = name.as_str();
             self.again.remove(name);
             if name == WILDCARD {
                 self.wildcard = false;
@@ -95,10 +100,11 @@ impl Subscription {
                 self.wildcard = true;
                 continue;
             }
-            if anew || !self.held.contains_key(name) {
-                self.again.insert(name.clone());
+            let name: Arc<str> = name.as_str().into();
+            if anew || !self.held.contains_key(&name) {
+                self.again.insert(Arc::clone(&name));
             }
-            self.names.insert(name.clone());
+            self.names.insert(name);
         }
     }
 
@@ -110,76 +116,73 @@ impl Subscription {
     /// Has a resource sent though its version is held.
     pub(super) fn again(&mut self, name: &str) {
         if self.held.contains_key(name) {
-            self.again.insert(name.to_owned());
+            self.again.insert(name.into());
             self.stale = true;
         }
     }
 
     /// Works out what is to be sent.
-    pub(super) fn plan(&mut self, type_url: &str, wanted: &dyn Wanted) {
+    pub(super) fn plan(&mut self, wanted: &Resources) {
         if !std::mem::take(&mut self.stale) {
             return;
         }
-        self.updates.clear();
-        let mut gone: BTreeSet<&str> = self.held.keys().map(String::as_str).collect();
-        for (name, version) in wanted.versions(type_url) {
-            gone.remove(name);
-            let asked = self.wildcard || self.names.contains(name);
-            let newer = self.held.get(name).is_none_or(|held| held != version);
-            if asked && (newer || self.again.contains(name)) {
-                self.updates.insert(name.to_owned());
-            }
-        }
-        self.removals = gone.into_iter().map(str::to_owned).collect();
-        let missing = self.again.iter().filter(|name| wanted.resource(type_url, name).is_none());
-        self.updates.extend(missing.cloned());
+        let is_due = |(name, resource): &(&Arc<str>, &ConfigResource)| {
+            let asked = self.wildcard || self.names.contains(*name);
+            let same = self.held.get(*name) == Some(&Some(resource.version));
+            asked && (!same || self.again.contains(*name))
+        };
+        let missing = self.again.iter().filter(|name| !wanted.contains_key(*name));
+        self.updates = wanted.iter().filter(is_due).map(|(name, _)| name).chain(missing).cloned().collect();
+        self.removals = self.held.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
     }
 
     /// Takes out what may be sent now, as much as fits one response; `None` when there is nothing.
     pub(super) fn take(
         &mut self,
-        type_url: &str,
-        wanted: &dyn Wanted,
+        wanted: &Resources,
         may_update: bool,
         may_remove: bool,
     ) -> Option<(Vec<Resource>, Vec<String>)> {
         // Endpoints may have become stale by the clusters that went out just before.
-        self.plan(type_url, wanted);
+        self.plan(wanted);
         if self.unanswered.is_some() {
             return None;
         }
-        let (mut resources, mut removed) =
-            if may_update { self.take_updates(type_url, wanted) } else { Default::default() };
+        let (resources, mut removed) =
+            if may_update { self.take_updates(wanted) } else { Default::default() };
         if may_remove && self.updates.is_empty() {
             for name in std::mem::take(&mut self.removals) {
                 self.held.remove(&name);
-                removed.push(name);
+                removed.push(name.to_string());
             }
         }
         let owed = may_update && std::mem::take(&mut self.owes_answer);
-        resources.shrink_to_fit();
         (owed || !resources.is_empty() || !removed.is_empty()).then_some((resources, removed))
     }
 
-    fn take_updates(&mut self, type_url: &str, wanted: &dyn Wanted) -> (Vec<Resource>, Vec<String>) {
+    fn take_updates(&mut self, wanted: &Resources) -> (Vec<Resource>, Vec<String>) {
         let (mut resources, mut missing, mut size) = (Vec::new(), Vec::new(), 0);
         while let Some(name) = self.updates.pop_first() {
-            let Some((version, body)) = wanted.resource(type_url, &name) else {
+            let Some(resource) = wanted.get(&name) else {
                 self.again.remove(&name);
                 self.held.remove(&name);
                 self.removals.remove(&name);
-                missing.push(name);
+                missing.push(name.to_string());
                 continue;
             };
-            if size > 0 && size + body.value.len() > RESPONSE_BUDGET {
+            if size > 0 && size + resource.value.len() > RESPONSE_BUDGET {
                 self.updates.insert(name);
                 break;
             }
-            size += body.value.len();
+            size += resource.value.len();
             self.again.remove(&name);
-            self.held.insert(name.clone(), version.to_owned());
-            let version = version.to_owned();
-            resources.push(Resource { name, version, resource: Some(body), ..Default::default() });
+            resources.push(Resource {
+                name: name.to_string(),
+                version: resource.version.to_string(),
+                resource: Some(resource.to_any()),
+                ..Default::default()
+            });
+            self.held.insert(name, Some(resource.version));
         }
         (resources, missing)
     }
@@ -214,4 +217,9 @@ impl Subscription {
 /// Types of which a proxy asks for all by naming none.
 fn is_collection(type_url: &str) -> bool {
     [CLUSTER, LISTENER].contains(&type_url)
+}
+
+/// Reads a version as it was written into a response.
+fn version(text: &str) -> Option<Version> {
+    u64::from_str_radix(text, 16).ok().map(Version).filter(|version| version.to_string() == text)
 }

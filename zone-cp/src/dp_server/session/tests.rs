@@ -2,29 +2,34 @@
 
 use envoy_api::google::rpc::Status;
 
+use proxy_config::Version;
+
 use super::*;
 
 /// Type, name and version.
 type Entry = (&'static str, &'static str, &'static str);
 
-struct Fixed(BTreeMap<(&'static str, &'static str), &'static str>, usize);
+struct Fixed(BTreeMap<String, Resources>, Resources);
 
 impl Wanted for Fixed {
-    fn versions<'a>(&'a self, type_url: &str) -> Box<dyn Iterator<Item = (&'a str, &'a str)> + 'a> {
-        let type_url = type_url.to_owned();
-        let of_type = self.0.iter().filter(move |((of, _), _)| *of == type_url);
-        Box::new(of_type.map(|((_, name), version)| (*name, *version)))
-    }
-
-    fn resource(&self, type_url: &str, name: &str) -> Option<(&str, Any)> {
-        let ((type_url, _), version) =
-            self.0.iter().find(|((of, held), _)| *of == type_url && *held == name)?;
-        Some((version, Any { type_url: (*type_url).into(), value: vec![0; self.1] }))
+    fn of(&self, type_url: &str) -> &Resources {
+        self.0.get(type_url).unwrap_or(&self.1)
     }
 }
 
+fn config_of(entries: &[Entry], size: usize) -> Arc<dyn Wanted> {
+    let mut types: BTreeMap<String, Resources> = BTreeMap::new();
+    for (type_url, name, version) in entries {
+        let kind = ResourceType::from_type_url(type_url).unwrap();
+        let version = Version(version.parse().unwrap());
+        let resource = ConfigResource { version, kind, value: vec![0; size].into() };
+        types.entry((*type_url).into()).or_default().insert((*name).into(), resource);
+    }
+    Arc::new(Fixed(types, Resources::new()))
+}
+
 fn config(entries: &[Entry]) -> Arc<dyn Wanted> {
-    Arc::new(Fixed(entries.iter().map(|(of, name, version)| ((*of, *name), *version)).collect(), 1))
+    config_of(entries, 1)
 }
 
 /// A proxy that answers when it is told to.
@@ -71,7 +76,7 @@ impl Proxy {
         self.send(DeltaDiscoveryRequest {
             type_url: type_url.into(),
             resource_names_subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
-            initial_resource_versions: held.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+            initial_resource_versions: held.iter().map(|(k, v)| ((*k).into(), format!("{v:0>16}"))).collect(),
             ..Default::default()
         })
     }
@@ -108,7 +113,10 @@ impl Proxy {
 
 fn shown(response: &DeltaDiscoveryResponse) -> String {
     let short = response.type_url.rsplit('.').next().unwrap();
-    let sent = response.resources.iter().map(|resource| format!("{}@{}", resource.name, resource.version));
+    let sent = response
+        .resources
+        .iter()
+        .map(|resource| format!("{}@{}", resource.name, resource.version.trim_start_matches('0')));
     let removed = response.removed_resources.iter().map(|name| format!("-{name}"));
     format!("{short} {}", sent.chain(removed).collect::<Vec<_>>().join(" "))
 }
@@ -256,8 +264,7 @@ fn an_answer_to_another_response_changes_nothing() {
 fn large_configurations_are_sent_in_parts() {
     let entries: Vec<Entry> = ["a", "b", "c"].into_iter().map(|name| (CLUSTER, name, "1")).collect();
     let mut proxy = Proxy { session: Session::new("cp", true), unanswered: BTreeMap::new() };
-    let wanted = Fixed(entries.iter().map(|(of, name, v)| ((*of, *name), *v)).collect(), RESPONSE_BUDGET / 2);
-    proxy.session.advance(Arc::new(wanted));
+    proxy.session.advance(config_of(&entries, RESPONSE_BUDGET / 2));
     assert_eq!(proxy.subscribe(CLUSTER, &[]), ["Cluster a@1 b@1"]);
     assert_eq!(proxy.subscribe(LISTENER, &[]), NOTHING, "not before all clusters");
     assert_eq!(proxy.ack(CLUSTER), ["Cluster c@1"]);

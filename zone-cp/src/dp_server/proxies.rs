@@ -1,0 +1,154 @@
+//! Which proxies have a configuration stream here, and what they were sent.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use model::{Key, Timestamp};
+use prost_types::Struct;
+use proxy_config::ProxyConfig;
+use tokio_util::sync::CancellationToken;
+
+/// How a proxy stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Whether it has answered everything that it is to hold.
+    pub settled: bool,
+    /// Type and reason of what it refused last.
+    pub refusals: Vec<(String, String)>,
+}
+
+/// A proxy with a stream.
+#[derive(Clone, Debug)]
+pub struct ConnectedProxy {
+    /// Key of its Dataplane.
+    pub key: Key,
+    /// Where it connects from.
+    pub peer: Option<SocketAddr>,
+    /// Since when.
+    pub since: Timestamp,
+    /// How it stands.
+    pub progress: Progress,
+}
+
+/// What is known of one stream.
+pub(crate) struct Live {
+    pub(crate) key: Key,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) since: Timestamp,
+    pub(crate) metadata: Struct,
+    /// Cancelled when a newer stream of the same proxy takes over.
+    pub(crate) replaced: CancellationToken,
+    id: u64,
+    state: Mutex<(Progress, Option<Arc<ProxyConfig>>)>,
+}
+
+impl Live {
+    /// Remembers what the proxy is to hold now.
+    pub(crate) fn generated(&self, config: Arc<ProxyConfig>) {
+        lock(&self.state).1 = Some(config);
+    }
+
+    /// Remembers how it stands.
+    pub(crate) fn progressed(&self, progress: Progress) {
+        lock(&self.state).0 = progress;
+    }
+
+    /// What it is to hold.
+    pub(crate) fn configuration(&self) -> Option<Arc<ProxyConfig>> {
+        lock(&self.state).1.clone()
+    }
+
+    fn shown(&self) -> ConnectedProxy {
+        ConnectedProxy {
+            key: self.key.clone(),
+            peer: self.peer,
+            since: self.since,
+            progress: lock(&self.state).0.clone(),
+        }
+    }
+}
+
+type Streams = Arc<Mutex<BTreeMap<Key, Arc<Live>>>>;
+
+/// The proxies with a stream here.
+#[derive(Default)]
+pub(crate) struct Proxies {
+    streams: Streams,
+    next: AtomicU64,
+}
+
+/// A place among the connected proxies; given up by drop.
+pub(crate) struct Place {
+    pub(crate) live: Arc<Live>,
+    streams: Streams,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut streams = lock(&self.streams);
+        // A newer stream of the proxy has the place already.
+        if streams.get(&self.live.key).is_some_and(|held| held.id == self.live.id) {
+            streams.remove(&self.live.key);
+        }
+    }
+}
+
+impl Proxies {
+    /// Takes the place of a proxy, from an older stream if there is one.
+    pub(crate) fn enter(
+        &self,
+        key: Key,
+        peer: Option<SocketAddr>,
+        metadata: Struct,
+        since: Timestamp,
+    ) -> Place {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let replaced = CancellationToken::new();
+        let live = Live { key, peer, since, metadata, replaced, id, state: Mutex::default() };
+        let live = Arc::new(live);
+        let older = lock(&self.streams).insert(live.key.clone(), Arc::clone(&live));
+        if let Some(older) = older {
+            older.replaced.cancel();
+        }
+        Place { live, streams: Arc::clone(&self.streams) }
+    }
+
+    /// The stream of a proxy.
+    pub(crate) fn get(&self, key: &Key) -> Option<Arc<Live>> {
+        lock(&self.streams).get(key).cloned()
+    }
+
+    /// All of them, ordered by mesh and name.
+    pub(crate) fn list(&self) -> Vec<ConnectedProxy> {
+        lock(&self.streams).values().map(|live| live.shown()).collect()
+    }
+}
+
+/// A panic while one of these locks is held leaves nothing half done: go on with the value.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_newer_stream_takes_the_place_and_keeps_it() {
+        let proxies = Proxies::default();
+        let key = Key::new(Kind::DATAPLANE, "default", "web");
+        let enter = || proxies.enter(key.clone(), None, Struct::default(), Timestamp::EPOCH);
+        let older = enter();
+        let newer = enter();
+        assert!(older.live.replaced.is_cancelled());
+        drop(older);
+        assert!(!newer.live.replaced.is_cancelled());
+        assert_eq!(proxies.list().len(), 1);
+        drop(newer);
+        assert!(proxies.get(&key).is_none());
+    }
+}

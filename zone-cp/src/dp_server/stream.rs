@@ -1,0 +1,287 @@
+//! One configuration stream of one proxy: from its first request to what its end means.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use futures::FutureExt;
+use kds_proto::mesh::{DiscoverySubscription, DiscoverySubscriptionStatus};
+use model::{Key, Kind, Resource};
+use proxy_config::{Identity, Metadata, Proxy};
+use runtime::OnExit;
+use store::Snapshot;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tonic::{Status, Streaming};
+
+use super::context::Context;
+use super::end::End;
+use super::insight::{self, Observed};
+use super::node::Peer;
+use super::proxies::{Place, Progress};
+use super::registration;
+use super::session::Session;
+use super::views::MeshState;
+
+/// A peer that opens a stream says who it is at once.
+const FIRST_REQUEST: Duration = Duration::from_secs(15);
+
+/// Where responses go.
+pub(super) type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
+
+/// A stream that was just accepted.
+pub(super) struct Accepted {
+    pub(super) token: Option<String>,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) requests: Streaming<DeltaDiscoveryRequest>,
+    pub(super) responses: Responses,
+}
+
+/// Serves a stream until it ends, and does what its end asks for.
+pub(super) async fn run(context: Arc<Context>, mut accepted: Accepted) {
+    let stop = context.tasks.token();
+    let opened = tokio::select! {
+        opened = open(&context, &mut accepted) => opened,
+        () = stop.cancelled() => Err(Status::unavailable("the control plane is stopping")),
+    };
+    let mut stream = match opened {
+        Ok(stream) => stream,
+        Err(status) => {
+            tracing::info!(peer = ?accepted.peer, code = ?status.code(), reason = status.message(), "stream refused");
+            let _ = accepted.responses.send(Err(status)).await;
+            return;
+        }
+    };
+    let end = stream.serve(&mut accepted).await;
+    let key = stream.place.live.key.clone();
+    tracing::info!(dataplane = %key, %end, "proxy disconnected");
+    if let Some(status) = end.status() {
+        // The proxy may be gone already.
+        let _ = accepted.responses.try_send(Err(status));
+    }
+    drop(accepted);
+    let (registered, recorder) = stream.close();
+    // An error would be a panic, which is logged where it happened.
+    let _ = recorder.await;
+    if registered && end.is_departure() {
+        leave(&context, &key).await;
+    }
+}
+
+/// Removes the registration of a proxy that left, unless it comes back in time.
+async fn leave(context: &Context, key: &Key) {
+    let stop = context.tasks.token();
+    tokio::select! {
+        () = tokio::time::sleep(context.config.deregistration_delay) => {}
+        () = stop.cancelled() => return,
+    }
+    // Whoever registers this proxy meanwhile waits, and is not robbed of what it found registered already.
+    let _turn = context.turns.of(key).await;
+    if context.proxies.get(key).is_some() {
+        return;
+    }
+    match registration::deregister(&*context.deps.store, key, &context.config.instance).await {
+        Ok(true) => tracing::info!(dataplane = %key, "dataplane removed: its proxy left"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(dataplane = %key, %error, "cannot remove a dataplane whose proxy left"),
+    }
+}
+
+/// Identifies the proxy, checks its token and registers its Dataplane.
+async fn open(context: &Arc<Context>, accepted: &mut Accepted) -> Result<Stream, Status> {
+    let first = tokio::time::timeout(FIRST_REQUEST, accepted.requests.message());
+    let first = first.await.map_err(|_| Status::deadline_exceeded("no request came"))??;
+    let first = first.ok_or_else(|| Status::cancelled("the stream ended before its first request"))?;
+    let snapshot = Arc::clone(&context.deps.snapshots.borrow());
+    let token = accepted.token.as_deref();
+    let (peer, prepared) = identify(context, &snapshot, token, first.node.as_ref())?;
+    let now = (context.now)();
+    let place = {
+        let _turn = context.turns.of(&peer.key).await;
+        if let Some(prepared) = &prepared {
+            let store = &*context.deps.store;
+            registration::register(store, &snapshot, &context.credentials, token, prepared, now)
+                .await
+                .map_err(|error| error.status())?;
+        }
+        context.proxies.enter(peer.key.clone(), accepted.peer, peer.metadata.clone(), now)
+    };
+    tracing::info!(dataplane = %peer.key, peer = ?accepted.peer, "proxy connected");
+    let subscription = DiscoverySubscription {
+        id: uuid::Uuid::new_v4().to_string(),
+        control_plane_instance_id: context.config.instance.clone(),
+        connect_time: Some(now.to_proto()),
+        status: Some(DiscoverySubscriptionStatus {
+            last_update_time: Some(now.to_proto()),
+            ..Default::default()
+        }),
+        version: Some(peer.version()),
+        ..Default::default()
+    };
+    let observed = Observed { subscription, metadata: peer.metadata.clone(), certificate: None };
+    let (observed_tx, observed_rx) = watch::channel(Arc::new(observed));
+    let store = Arc::clone(&context.deps.store);
+    let record = insight::record(store, peer.key.clone(), observed_rx, context.now);
+    let recorder = context.tasks.spawn("proxy insight", OnExit::Ignore, record);
+    let mut session = Session::new(&context.config.instance, peer.is_envoy);
+    session.request(&first).map_err(|error| Status::resource_exhausted(error.to_string()))?;
+    Ok(Stream {
+        context: Arc::clone(context),
+        mesh: context.views.subscribe(&peer.key.mesh),
+        metadata: Metadata::from_struct(&peer.metadata),
+        registered: prepared.is_some(),
+        place,
+        session,
+        identity: None,
+        observed: observed_tx,
+        recorder,
+    })
+}
+
+/// Who is at the other end, and the Dataplane it brings along, as this zone would store it.
+pub(super) fn identify(
+    context: &Context,
+    snapshot: &Snapshot,
+    token: Option<&str>,
+    node: Option<&envoy_api::envoy::config::core::v3::Node>,
+) -> Result<(Peer, Option<Resource>), Status> {
+    let peer = Peer::of(node, snapshot).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let (mesh, name) = (&*peer.key.mesh, &*peer.key.name);
+    if snapshot.resource(&Key::global(Kind::MESH, mesh)).is_none() {
+        return Err(Status::failed_precondition(format!("mesh {mesh:?} does not exist")));
+    }
+    let prepared = match peer.dataplane() {
+        Some(text) => {
+            let parsed = registration::parse(text, mesh, name);
+            let prepared = parsed.and_then(|given| registration::prepare(&context.deps.plane, given));
+            Some(prepared.map_err(|error| error.status())?)
+        }
+        None => None,
+    };
+    let stored = || snapshot.resource(&peer.key).map(|resource| &**resource);
+    let bearer = prepared.as_ref().or_else(stored);
+    let bearer = bearer.ok_or_else(|| Status::not_found(format!("{} is not registered", peer.key)))?;
+    context.credentials.check(snapshot, token, bearer).map_err(|refusal| refusal.status())?;
+    Ok((peer, prepared))
+}
+
+/// A stream of a proxy that was let in.
+struct Stream {
+    context: Arc<Context>,
+    place: Place,
+    session: Session,
+    mesh: watch::Receiver<Arc<MeshState>>,
+    metadata: Metadata,
+    registered: bool,
+    identity: Option<Arc<Identity>>,
+    observed: watch::Sender<Arc<Observed>>,
+    recorder: JoinHandle<()>,
+}
+
+impl Stream {
+    async fn serve(&mut self, accepted: &mut Accepted) -> End {
+        let stop = self.context.tasks.token();
+        let replaced = self.place.live.replaced.clone();
+        let mut identities = self.context.deps.identities.changes();
+        self.regenerate();
+        loop {
+            if let Err(end) = drain(&mut self.session, &mut accepted.requests) {
+                return end;
+            }
+            for response in self.session.pump() {
+                let sent = tokio::select! {
+                    sent = accepted.responses.send(Ok(response)) => sent,
+                    () = stop.cancelled() => return End::Stopping,
+                    () = replaced.cancelled() => return End::Replaced,
+                };
+                if sent.is_err() {
+                    return End::of_requests(&mut accepted.requests).await;
+                }
+            }
+            self.report();
+            tokio::select! {
+                request = accepted.requests.message() => {
+                    if let Err(end) = take(&mut self.session, request) {
+                        return end;
+                    }
+                }
+                changed = self.mesh.changed() => match changed {
+                    Ok(()) => self.regenerate(),
+                    Err(_) => return End::Stopping,
+                },
+                Ok(()) = identities.changed() => self.renew(),
+                () = replaced.cancelled() => return End::Replaced,
+                () = stop.cancelled() => return End::Stopping,
+            }
+        }
+    }
+
+    /// Makes the configuration from the newest view. A Dataplane that is gone leaves the last one in place.
+    fn regenerate(&mut self) {
+        let state = Arc::clone(&self.mesh.borrow_and_update());
+        let Some(dataplane) = state.snapshot.resource(&self.place.live.key) else { return };
+        let identity = self.context.deps.identities.identity_of(&state.snapshot, dataplane);
+        self.generate(&state, dataplane, identity);
+    }
+
+    /// Makes the configuration anew if the proxy has another certificate now.
+    fn renew(&mut self) {
+        let state = Arc::clone(&self.mesh.borrow());
+        let Some(dataplane) = state.snapshot.resource(&self.place.live.key) else { return };
+        let identity = self.context.deps.identities.identity_of(&state.snapshot, dataplane);
+        if identity != self.identity {
+            self.generate(&state, dataplane, identity);
+        }
+    }
+
+    fn generate(&mut self, state: &MeshState, dataplane: &Arc<Resource>, identity: Option<Arc<Identity>>) {
+        let proxy = Proxy::new(Arc::clone(dataplane), self.metadata.clone());
+        let proxy = match self.context.admin.tls_of(&state.snapshot, dataplane) {
+            Some(tls) => proxy.with_admin_tls(tls),
+            None => proxy,
+        };
+        let settings = &self.context.config.settings;
+        let config = Arc::new(proxy_config::generate(&state.view, &proxy, identity.as_deref(), settings));
+        self.place.live.generated(Arc::clone(&config));
+        self.session.advance(config);
+        let trusts = state.snapshot.in_mesh(Kind::MESH_TRUST, dataplane.mesh());
+        let trusted = trusts.filter_map(|trust| trust.kri()).map(|kri| kri.to_string()).collect();
+        let now = (self.context.now)();
+        self.observed.send_if_modified(|observed| {
+            Arc::make_mut(observed).identified(identity.as_deref(), trusted, now)
+        });
+        self.identity = identity;
+    }
+
+    /// Tells how the proxy stands.
+    fn report(&self) {
+        let refusals = self.session.refusals().map(|(kind, why)| (kind.to_owned(), why.to_owned()));
+        let progress = Progress { settled: self.session.is_settled(), refusals: refusals.collect() };
+        self.place.live.progressed(progress);
+        let now = (self.context.now)();
+        self.observed.send_if_modified(|observed| Arc::make_mut(observed).counted(&self.session, now));
+    }
+
+    /// Gives up the place; answers whether the proxy brought its Dataplane, and who writes its insight.
+    fn close(self) -> (bool, JoinHandle<()>) {
+        (self.registered, self.recorder)
+    }
+}
+
+/// Takes what has arrived already: a proxy that reconnects asks for all types at once, and what is sent of one
+/// depends on what it asks for of the others.
+fn drain(session: &mut Session, requests: &mut Streaming<DeltaDiscoveryRequest>) -> Result<(), End> {
+    while let Some(request) = requests.message().now_or_never() {
+        take(session, request)?;
+    }
+    Ok(())
+}
+
+fn take(session: &mut Session, request: Result<Option<DeltaDiscoveryRequest>, Status>) -> Result<(), End> {
+    match request {
+        Ok(Some(request)) => session.request(&request).map_err(|error| End::Excess(error.to_string())),
+        Ok(None) => Err(End::Closed),
+        Err(status) => Err(End::of(&status)),
+    }
+}

@@ -1,0 +1,6 @@
+//! The server for proxies over real TLS connections.
+
+mod bootstrap;
+mod health;
+mod streams;
+mod support;
