@@ -1,0 +1,10 @@
+//! The API as its callers see it: requests in, answers out, over a store in memory.
+
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
+mod access;
+mod errors;
+mod harness;
+mod lists;
+mod resources;
+mod served;
