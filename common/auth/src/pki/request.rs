@@ -104,6 +104,8 @@ pub(super) fn server(
 pub(super) fn client(name: &str, validity: Validity) -> CertificateParams {
     let mut params = leaf(common_name(name), validity);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    // Envoy looks at alternative names only.
+    params.subject_alt_names.extend(name.try_into().ok().map(SanType::DnsName));
     params
 }
 

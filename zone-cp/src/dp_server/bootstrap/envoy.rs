@@ -210,7 +210,9 @@ fn ads_cluster(config: &DpServerConfig, xds: &Xds<'_>) -> Value {
     }
     json!({
         "name": ADS_CLUSTER,
-        "type": if is_address { "STATIC" } else { "STRICT_DNS" },
+        // A name may have addresses of both families of which one answers: each connection tries all of them.
+        "type": if is_address { "STATIC" } else { "LOGICAL_DNS" },
+        "dns_lookup_family": "ALL",
         "connect_timeout": format!("{}s", config.xds_connect_timeout.as_secs_f64()),
         "typed_extension_protocol_options": http2(),
         "upstream_connection_options": {"tcp_keepalive": {

@@ -1,0 +1,137 @@
+//! The server with a real Envoy.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use control_api::{AdminQuery, ProxyInspector};
+use http::StatusCode;
+use kds_proto::mesh::dataplane::networking::inbound::State;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::bootstrap::{envoy_config, post, request};
+use crate::support::{Zone, dataplane_key, insight, networking};
+
+/// An Envoy that ends with the test.
+struct Envoy {
+    process: Child,
+    dir: TempDir,
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", std::fs::read_to_string(self.dir.path().join("envoy.log")).unwrap_or_default());
+        }
+    }
+}
+
+fn binary() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/envoy/envoy");
+    assert!(path.exists(), "{} is missing: `cargo xtask test` installs it", path.display());
+    path
+}
+
+/// A port of this host that nobody had a moment ago.
+fn free_port(address: &str) -> u16 {
+    TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port()
+}
+
+impl Envoy {
+    /// Asks for a bootstrap and starts an Envoy with it.
+    async fn start(zone: &Zone, name: &str, document: &Value) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut request = request(zone, name, dir.path().to_str().unwrap());
+        request["dataplaneResource"] = json!(document.to_string());
+        request["readinessPort"] = json!(free_port("127.0.0.1"));
+        let (status, body) = post(zone, "localhost", request.to_string()).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let file = dir.path().join("bootstrap.yaml");
+        std::fs::write(&file, envoy_config(&body).to_string()).unwrap();
+        let log = std::fs::File::create(dir.path().join("envoy.log")).unwrap();
+        let process = Command::new(binary())
+            .args(["--disable-hot-restart", "--concurrency", "1", "--config-path"])
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { process, dir }
+    }
+
+    fn terminate(&self) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+}
+
+/// The document of a Dataplane with one probed inbound in front of `service`.
+fn probed(name: &str, address: &str, service: u16, admin: u16) -> Value {
+    let inbound = json!({
+        "port": free_port(address), "servicePort": service, "serviceAddress": "127.0.0.1",
+        "protocol": "tcp", "serviceProbe": {"tcp": {}, "interval": "0.1s"},
+    });
+    json!({
+        "type": "Dataplane", "mesh": "default", "name": name,
+        "networking": {"address": address, "inbound": [inbound], "admin": {"port": admin}},
+    })
+}
+
+/// Whether everything sent to the proxy was taken, and listeners were sent.
+fn is_settled(snapshot: &store::Snapshot, name: &str) -> bool {
+    let status = insight(snapshot, name).and_then(|insight| insight.subscriptions.last()?.status);
+    status.is_some_and(|status| {
+        let total = status.total.unwrap_or_default();
+        assert_eq!(total.responses_rejected, 0, "Envoy refused something");
+        status.lds.unwrap_or_default().responses_acknowledged > 0
+            && total.responses_sent == total.responses_acknowledged
+    })
+}
+
+#[tokio::test]
+async fn envoy_takes_its_configuration_probes_and_answers() {
+    let zone = Zone::start_with(|config| config.health.interval = Duration::from_secs(1)).await;
+    let application = TcpListener::bind("127.0.0.1:0").unwrap();
+    let service = application.local_addr().unwrap().port();
+    let document = probed("web", "127.0.0.1", service, free_port("127.0.0.1"));
+    let envoy = Envoy::start(&zone, "web", &document).await;
+    let state = |snapshot: &store::Snapshot| networking(snapshot, "web").map(|held| held.inbound[0].state());
+    zone.until("the configuration is taken", |snapshot| is_settled(snapshot, "web")).await;
+    zone.until("the application is found ready", |snapshot| state(snapshot) == Some(State::Ready)).await;
+    let key = dataplane_key("web");
+    let dump = zone.handle.admin(&key, AdminQuery::ConfigDump { include_eds: false }).await.unwrap();
+    let dump = String::from_utf8(dump.to_vec()).unwrap();
+    let port = document["networking"]["inbound"][0]["port"].as_u64().unwrap();
+    assert!(dump.contains(&format!("self_inbound_dp_{port}")));
+    let clusters = zone.handle.admin(&key, AdminQuery::Clusters { json: false }).await.unwrap();
+    assert!(String::from_utf8(clusters.to_vec()).unwrap().contains("system_ads::"));
+
+    drop(application);
+    zone.until("the application is missed", |snapshot| state(snapshot) == Some(State::NotReady)).await;
+    envoy.terminate();
+    zone.until("the proxy left", |snapshot| networking(snapshot, "web").is_none()).await;
+    zone.stop().await;
+}
+
+#[tokio::test]
+async fn envoy_elsewhere_answers_to_the_control_planes_certificate_only() {
+    let zone = Zone::start_with(|config| config.admin_socket = false).await;
+    let admin = free_port("127.0.0.2");
+    let document = probed("web", "127.0.0.2", 1, admin);
+    let envoy = Envoy::start(&zone, "web", &document).await;
+    zone.until("the configuration is taken", |snapshot| is_settled(snapshot, "web")).await;
+    let key = dataplane_key("web");
+    let stats = AdminQuery::Stats { json: true, used_only: true };
+    let answer = zone.handle.admin(&key, stats).await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    assert!(answer["stats"].is_array());
+    drop(envoy);
+    zone.until("the proxy was killed", |snapshot| networking(snapshot, "web").is_none()).await;
+    assert!(zone.handle.admin(&key, stats).await.unwrap_err().to_string().contains("not connected"));
+    zone.stop().await;
+}
