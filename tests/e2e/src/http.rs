@@ -87,10 +87,9 @@ pub fn send(port: u16, request: &Request<'_>) -> anyhow::Result<Response> {
         head += &format!("content-type: {content_type}\r\ncontent-length: {}\r\n", body.len());
     }
     head += "\r\n";
-    stream.write_all(head.as_bytes())?;
-    if let Some((_, body)) = request.body {
-        stream.write_all(body)?;
-    }
+    let mut message = head.into_bytes();
+    message.extend_from_slice(request.body.map_or(&[], |(_, body)| body));
+    stream.write_all(&message)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).with_context(|| format!("no complete answer from {address}"))?;
     parse(&answer).with_context(|| format!("no HTTP answer from {address}"))

@@ -47,11 +47,11 @@ fn answer_all(name: &str, stream: &TcpStream) -> std::io::Result<()> {
             .map(|(key, value)| (key.trim().to_lowercase(), value.trim().into()))
             .collect();
         let body = json!({"service": name, "path": path, "headers": headers}).to_string();
+        let length = body.len();
+        let head =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+        // One write: pieces would wait for each other's acknowledgement.
         let mut stream = stream;
-        write!(
-            stream,
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
+        stream.write_all((head + &body).as_bytes())?;
     }
 }

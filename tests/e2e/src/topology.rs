@@ -19,8 +19,8 @@ use crate::proxy::{Proxy, ProxyPlan, write_private};
 const LOOPBACK: &str = "127.0.0.1";
 /// Tokens outlive any run.
 const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// Nothing here has connections worth waiting for.
-const DRAIN_TIME: &str = "1s";
+/// Long enough for peers to notice that a proxy is leaving; stopping everything does not wait for it.
+const DRAIN_TIME: &str = "10s";
 
 /// A global with its zones.
 #[derive(Debug)]
@@ -48,10 +48,20 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// Stops a workload: its proxy first, which takes it out of the mesh, then its service.
+    /// Asks a workload's proxy to take leave: it goes on serving while its peers turn away.
+    ///
+    /// # Errors
+    /// When there is no such proxy.
+    pub fn drain(&mut self, workload: &str) -> anyhow::Result<()> {
+        let proxy = self.proxies.get_mut(workload).with_context(|| format!("no proxy of {workload}"))?;
+        proxy.process().ask_to_stop();
+        Ok(())
+    }
+
+    /// Stops a workload: its proxy at once, then its service.
     pub fn stop(&mut self, workload: &str) {
         if let Some(mut proxy) = self.proxies.remove(workload) {
-            proxy.process().stop();
+            stop_all(vec![proxy.process()]);
         }
         if let Some(mut service) = self.services.remove(workload) {
             service.stop();
@@ -356,6 +366,8 @@ impl Topology {
 
 fn stop_all(mut processes: Vec<&mut Process>) {
     for process in &mut processes {
+        process.ask_to_stop();
+        // mesh-dp drains after the first request and stops at the second.
         process.ask_to_stop();
     }
     for process in processes {

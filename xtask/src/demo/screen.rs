@@ -30,7 +30,7 @@ pub(super) fn step<T>(text: &str, action: impl FnOnce() -> anyhow::Result<(T, St
 }
 
 /// A duration as people read it.
-pub(super) fn show(duration: Duration) -> String {
+fn show(duration: Duration) -> String {
     match duration.as_millis() {
         millis @ 0..1000 => format!("{millis} ms"),
         millis => format!("{}.{} s", millis / 1000, millis % 1000 / 100),

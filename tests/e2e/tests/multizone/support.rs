@@ -161,14 +161,16 @@ impl Mesh {
         assert_eq!(refused.unwrap(), "RBAC: access denied");
     }
 
-    pub(crate) fn until_multizone_answers_from(&self, service: &str) {
-        patience()
-            .until(&format!("{service} to answer"), || {
-                let who = reached(self.outbounds.multizone)?;
-                ensure!(who == service, "{who} answers");
-                Ok(())
-            })
-            .unwrap();
+    /// Sends requests over both zones until this service answers; tells how many were refused meanwhile.
+    pub(crate) fn until_multizone_answers_from(&self, service: &str) -> usize {
+        let mut refused = 0;
+        let answered = patience().until(&format!("{service} to answer"), || {
+            let who = reached(self.outbounds.multizone).inspect_err(|_| refused += 1)?;
+            ensure!(who == service, "{who} answers");
+            Ok(())
+        });
+        answered.unwrap_or_else(|error| panic!("{error:#}"));
+        refused
     }
 
     /// Writes a denial of the frontend at the global; tells its path.
@@ -202,6 +204,12 @@ fn reached(port: u16) -> anyhow::Result<String> {
         Answer::Reached(reached) => Ok(reached.service),
         Answer::Refused(status, text) => Err(anyhow!("{status} {text}")),
     }
+}
+
+/// How often the global has refused a zone.
+pub(crate) fn refusals(topology: &mut Topology) -> usize {
+    let log = std::fs::read_to_string(topology.global.process().log()).unwrap();
+    log.lines().filter(|line| line.contains("a zone is refused")).count()
 }
 
 /// Ends a process as a crash would.
