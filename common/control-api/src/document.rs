@@ -1,11 +1,8 @@
 //! Questions about a document that parsing does not answer.
 
-use kds_proto::mesh::dataplane::networking::listener;
 use model::Kind;
-use model::labels::ZoneListeners;
 use model::rest::parse_as;
 use model::schema::{UnknownField, nearest};
-use model::spec::Dataplane;
 use serde_json::{Map, Value};
 
 /// Keys that documents of JSON kinds have.
@@ -94,15 +91,6 @@ fn remove(document: &mut Value, path: &[Step], last: &Step) -> bool {
         }
         _ => false,
     }
-}
-
-/// Which zone proxy listeners a Dataplane has.
-pub(crate) fn zone_listeners(spec: &Dataplane) -> ZoneListeners {
-    let listeners = spec.networking.as_ref().map(|networking| networking.listeners.as_slice());
-    let has = |wanted: listener::Type| {
-        listeners.unwrap_or_default().iter().any(|listener| listener.r#type() == wanted)
-    };
-    ZoneListeners { ingress: has(listener::Type::ZoneIngress), egress: has(listener::Type::ZoneEgress) }
 }
 
 #[cfg(test)]

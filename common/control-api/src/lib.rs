@@ -3,6 +3,7 @@
 //! Last stop of the data flow on the users' side: reads come from the index's snapshots, writes go to the
 //! store by compare-and-swap and are answered when the index shows them.
 
+mod advice;
 mod app;
 mod authn;
 mod body;

@@ -116,6 +116,16 @@ pub struct ZoneListeners {
     pub egress: bool,
 }
 
+impl ZoneListeners {
+    /// Those of a Dataplane.
+    pub fn of(spec: &crate::spec::Dataplane) -> Self {
+        use kds_proto::mesh::dataplane::networking::listener::Type;
+        let listeners = spec.networking.iter().flat_map(|networking| &networking.listeners);
+        let has = |wanted: Type| listeners.clone().any(|listener| listener.r#type() == wanted);
+        Self { ingress: has(Type::ZoneIngress), egress: has(Type::ZoneEgress) }
+    }
+}
+
 /// The labels of a resource as `plane` stores them: what the user gave, and what is computed on write.
 /// `listeners` is `Some` for Dataplanes.
 pub fn compute(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use kds_proto::mesh::dataplane::networking::inbound;
+use model::labels::ZoneListeners;
 use model::spec::{Dataplane, DataplaneInsight, MeshService, ServiceState};
 use model::{Key, Kind, Resource, Scope};
 use serde::Serialize;
@@ -13,7 +13,6 @@ use store::Snapshot;
 use super::call::{Answer, Call};
 use super::overview::is_zone_online;
 use crate::app::{App, Shared};
-use crate::document::zone_listeners;
 use crate::json;
 
 /// How many of something are in which state.
@@ -52,7 +51,7 @@ pub(super) async fn global(State(app): State<Shared>, _call: Call) -> Answer {
     for resource in snapshot.kind(Kind::DATAPLANE) {
         let Ok(spec) = resource.spec::<Dataplane>() else { continue };
         let state = state_of(&snapshot, resource, spec);
-        let listeners = zone_listeners(spec);
+        let listeners = ZoneListeners::of(spec);
         let gateway = spec.networking.as_ref().is_some_and(|networking| networking.gateway.is_some());
         if gateway {
             gateways.count(state)
@@ -123,7 +122,7 @@ fn state_of(snapshot: &Snapshot, resource: &Resource, spec: &Dataplane) -> Condi
         .is_some_and(|last| last.connect_time.is_some() && last.disconnect_time.is_none());
     let inbounds =
         spec.networking.as_ref().map(|networking| networking.inbound.as_slice()).unwrap_or_default();
-    let ready = inbounds.iter().filter(|inbound| inbound.state() == inbound::State::Ready).count();
+    let ready = inbounds.iter().filter(|inbound| inbound.state().as_str_name() == "Ready").count();
     match (connected, ready) {
         (false, _) => Condition::Offline,
         (true, ready) if ready == inbounds.len() => Condition::Online,

@@ -19,7 +19,7 @@ use store::{Expect, Op, Revision, StoreError, Stored};
 use super::call::{Answer, Call, Failure, kind_of};
 use crate::app::{App, Shared};
 use crate::problem::Problem;
-use crate::{body, checks, defaults, document, json, schema_check};
+use crate::{advice, body, checks, defaults, document, json, schema_check};
 
 const PROCESS: &str = "Could not process a resource";
 const FIND: &str = "Failed to find a resource";
@@ -78,7 +78,7 @@ async fn put(app: &App, call: &Call, key: Key, headers: &HeaderMap, content: Bod
         app.settle(revision).await;
     }
     tracing::info!(%key, user = %call.user, created, "resource written");
-    Ok(answer(created, &given.unknown))
+    Ok(answer(created, &given))
 }
 
 /// Refuses a mesh that is neither in the index nor, because the index may be behind, in the store.
@@ -265,13 +265,15 @@ fn listeners(resource: &Resource) -> Option<ZoneListeners> {
     if resource.kind() != Kind::DATAPLANE {
         return None;
     }
-    Some(document::zone_listeners(resource.spec::<Dataplane>().ok()?))
+    Some(ZoneListeners::of(resource.spec::<Dataplane>().ok()?))
 }
 
-fn answer(created: bool, unknown: &[UnknownField]) -> Response {
+fn answer(created: bool, given: &Given) -> Response {
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut response = json::reply(status, &json!({}));
-    for field in unknown {
+    let warnings = advice::warnings(given.resource.kind(), given.object.get("spec").unwrap_or(&Value::Null));
+    let body = if warnings.is_empty() { json!({}) } else { json!({"warnings": warnings}) };
+    let mut response = json::reply(status, &body);
+    for field in &given.unknown {
         // RFC 9111 dropped the header, but every client shows it: code 299, no agent, quoted text.
         let text = field.to_string().replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
