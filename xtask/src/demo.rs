@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let told = story::tell(&toolbox, folder.path(), &mut topology);
     let held = told.and_then(|()| {
         let topology = topology.as_mut().context("the story starts a global")?;
-        report::table(topology)?;
+        report::table(topology, &toolbox.patience)?;
         report::hints(topology, &toolbox.binaries);
         if args.once { Ok(()) } else { hold(topology, &signals) }
     });

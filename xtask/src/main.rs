@@ -58,10 +58,10 @@ enum Command {
     Measure(measure::Args),
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     if arguments.first().is_some_and(|first| first == launch::LAUNCH || first == launch::SERVE) {
-        return Ok(launch::main(&arguments));
+        return launch::main(&arguments);
     }
     let done = match Cli::parse().command {
         Command::Check => check::run(),
@@ -71,5 +71,11 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&args),
         Command::Measure(args) => measure::run(&args),
     };
-    done.map(|()| ExitCode::SUCCESS)
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,15 +1,34 @@
 //! The end of the demo: who is connected and has acknowledged what, and how to look around.
 
 use std::path::Path;
+use std::time::Duration;
 
+use anyhow::ensure;
+use e2e::patience::Patience;
 use e2e::topology::{Topology, is_connected};
 use serde_json::Value;
 
 use super::screen;
 
-/// Zones and proxies as the global sees them.
-pub(super) fn table(topology: &Topology) -> anyhow::Result<()> {
+/// How long the last acknowledgements may take to be reported; the table is printed then in any case.
+const REPORTED: Duration = Duration::from_secs(15);
+
+/// Zones and proxies as the global sees them, once all that was sent is acknowledged.
+pub(super) fn table(topology: &Topology, patience: &Patience) -> anyhow::Result<()> {
     let api = topology.global.api();
+    let settled = || -> anyhow::Result<()> {
+        let zones = api.list("/zones/_overview")?;
+        let proxies = api.list("/meshes/default/dataplanes/_overview")?;
+        let insights = zones.iter().map(|zone| &zone["zoneInsight"]);
+        for insight in insights.chain(proxies.iter().map(|proxy| &proxy["dataplaneInsight"])) {
+            let [sent, acknowledged, rejected] = counts(insight);
+            ensure!(sent == acknowledged + rejected, "{sent} sent, {acknowledged} acknowledged");
+        }
+        Ok(())
+    };
+    if let Err(error) = patience.with_limit(REPORTED).until("acknowledgements", settled) {
+        println!("\n   {error:#}");
+    }
     let zones = api.list("/zones/_overview")?;
     let rows: Vec<_> = zones.iter().map(|zone| row(&zone["zoneInsight"], &[text(&zone["name"])])).collect();
     println!("\n{}", screen::table(&["ZONE", "STATE", "SENT", "ACKNOWLEDGED", "REJECTED"], &rows));
@@ -26,17 +45,21 @@ pub(super) fn table(topology: &Topology) -> anyhow::Result<()> {
 }
 
 fn row(insight: &Value, first: &[String]) -> Vec<String> {
-    let newest = insight["subscriptions"].as_array().and_then(|all| all.last()).cloned().unwrap_or_default();
-    let total = &newest["status"]["total"];
-    let count = |key: &str| match &total[key] {
-        Value::Null => "0".to_owned(),
-        value => text(value),
-    };
     let state = if is_connected(insight) { "online" } else { "offline" };
     let mut row = first.to_vec();
     row.push(state.to_owned());
-    row.extend(["responsesSent", "responsesAcknowledged", "responsesRejected"].map(count));
+    row.extend(counts(insight).iter().map(u64::to_string));
     row
+}
+
+/// Responses sent, acknowledged and rejected on the newest stream.
+fn counts(insight: &Value) -> [u64; 3] {
+    let newest = insight["subscriptions"].as_array().and_then(|all| all.last()).unwrap_or(&Value::Null);
+    ["responsesSent", "responsesAcknowledged", "responsesRejected"].map(|key| {
+        // 64-bit numbers are text in the JSON form of protobuf.
+        let count = &newest["status"]["total"][key];
+        count.as_u64().or_else(|| count.as_str()?.parse().ok()).unwrap_or_default()
+    })
 }
 
 /// A string without its quotes, anything else as JSON.
