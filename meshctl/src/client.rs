@@ -210,8 +210,9 @@ impl Client {
                     self.connection = Some(kept).filter(Connection::is_open);
                     return Ok(answer);
                 }
-                // The server ended an idle connection: every request here may be sent again.
-                Err(ExchangeError::Closed(_)) => {}
+                // The server ended an idle connection, which shows in several ways. Every request here may
+                // be sent twice.
+                Err(ExchangeError::NoAnswer(_)) => {}
                 Err(error) => return Err(self.broken(error)),
             }
         }

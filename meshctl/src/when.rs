@@ -21,9 +21,15 @@ pub(crate) fn ago(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A point in time with how long ago it was; `-` for none.
+/// A point in time, to the second, with how long ago it was; `-` for none.
 pub(crate) fn since(then: Option<Timestamp>, now: Timestamp) -> String {
-    then.map_or_else(|| "-".to_owned(), |then| format!("{then} ({} ago)", ago(then, now)))
+    let shown = |then| format!("{} ({} ago)", second(then), ago(then, now));
+    then.map_or_else(|| "-".to_owned(), shown)
+}
+
+/// Without the nanoseconds, which nobody reads.
+pub(crate) fn second(time: Timestamp) -> Timestamp {
+    Timestamp::from_unix(time.unix_seconds(), 0)
 }
 
 #[cfg(test)]
@@ -41,5 +47,7 @@ mod tests {
         assert_eq!(ago(Timestamp::from_unix(2_000_000, 0), now), "0s", "clocks differ");
         assert_eq!(ago(Timestamp::EPOCH, now), "unknown");
         assert_eq!(since(None, now), "-");
+        let then = Timestamp::parse("1970-01-12T13:46:30.123456789Z");
+        assert_eq!(since(then, now), "1970-01-12T13:46:30Z (9s ago)");
     }
 }

@@ -25,11 +25,9 @@ const MAX_BODY: usize = 256 << 20;
 /// Why an exchange over an open connection failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExchangeError {
-    /// Before anything was answered.
-    #[error("the connection was closed without an answer: {0}")]
-    Closed(hyper::Error),
+    /// No head of an answer came: the connection ended before it, or it is no HTTP.
     #[error("{0}")]
-    Http(hyper::Error),
+    NoAnswer(hyper::Error),
     #[error("the answer broke off: {0}")]
     Body(String),
 }
@@ -73,8 +71,9 @@ impl Connection {
     ) -> Result<(http::response::Parts, Bytes), ExchangeError> {
         let Self { sender, driver } = self;
         let answer = async move {
-            sender.ready().await.map_err(ExchangeError::Closed)?;
-            let (head, body) = sender.send_request(request).await.map_err(failure)?.into_parts();
+            sender.ready().await.map_err(ExchangeError::NoAnswer)?;
+            let (head, body) =
+                sender.send_request(request).await.map_err(ExchangeError::NoAnswer)?.into_parts();
             let body = Limited::new(body, MAX_BODY).collect().await;
             let body = body.map_err(|error| ExchangeError::Body(error.to_string()))?;
             Ok((head, body.to_bytes()))
@@ -88,14 +87,6 @@ impl Connection {
                 answer.await
             }
         }
-    }
-}
-
-fn failure(error: hyper::Error) -> ExchangeError {
-    if error.is_canceled() || error.is_closed() || error.is_incomplete_message() {
-        ExchangeError::Closed(error)
-    } else {
-        ExchangeError::Http(error)
     }
 }
 

@@ -89,6 +89,7 @@ pub(super) fn dataplane(out: &mut dyn Write, proxy: &DataplaneOverview, now: Tim
 }
 
 fn expiry(at: Timestamp, now: Timestamp) -> String {
+    let at = when::second(at);
     if at > now {
         format!("valid until {at} (for {})", when::ago(now, at))
     } else {
