@@ -26,7 +26,16 @@ pub const ENV_PREFIX: &str = "ISTHMUS_";
 
 /// Variables with our prefix that belong to other programs or to tests, so that a process which
 /// inherits them does not refuse to start.
-const FOREIGN_VARIABLES: [&str; 4] = ["ISTHMUS_DP_", "ISTHMUS_CTL_", "ISTHMUS_TEST_", "ISTHMUS_ENVOY"];
+const FOREIGN_VARIABLES: [&str; 8] = [
+    "ISTHMUS_DP_",
+    "ISTHMUS_TEST_",
+    "ISTHMUS_ENVOY",
+    "ISTHMUS_BIN",
+    "ISTHMUS_ADDRESS",
+    "ISTHMUS_TOKEN",
+    "ISTHMUS_CA_FILE",
+    "ISTHMUS_MESHCTL_",
+];
 
 /// Where the value of a key comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
