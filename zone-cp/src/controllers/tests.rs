@@ -1,0 +1,7 @@
+//! Controllers on small snapshots.
+
+pub(crate) mod fixture;
+mod identity;
+mod order;
+mod running;
+mod service;
