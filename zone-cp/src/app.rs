@@ -5,16 +5,17 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 use control_api::{Api, BuildInfo, NoProxies, ProxyInspector};
-use control_plane::{Foundation, Parts};
+use control_plane::{Foundation, Parts, ServerTls};
 use model::labels::Plane;
 use model::{Labels, Timestamp, validation};
 use prometheus_client::registry::Registry;
+use runtime::OnExit;
 use runtime::tls::Trust;
 use store::index::SnapshotReceiver;
 
 use crate::cli::RunArgs;
 use crate::config::{Config, ZoneConfig};
-use crate::{kds, setup};
+use crate::{kds, proxies, setup};
 
 /// Prefix of metrics.
 const METRICS: &str = "isthmus_zone";
@@ -50,7 +51,8 @@ fn now() -> Timestamp {
 async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     let mut metrics = Registry::with_prefix(METRICS);
     let kds_metrics = ::kds::Metrics::new(&mut metrics);
-    let foundation = Foundation::open(Parts {
+    let link_metrics = kds::LinkMetrics::new(&mut metrics);
+    let mut foundation = Foundation::open(Parts {
         name: "zone-cp",
         data_dir: config.data_dir.as_deref(),
         store: &config.store,
@@ -71,7 +73,7 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     if args.common.api_only {
         let snapshots = foundation.index().await?;
         let served = (plane, build, Arc::new(NoProxies) as Arc<dyn ProxyInspector>);
-        return api(foundation, config, snapshots, served, false).await;
+        return api(foundation, config, snapshots, served, None).await;
     }
     setup::only_zone(&foundation.store, &plane, now()).await?;
     let store_id = setup::store_id(&foundation.store, now()).await?;
@@ -84,7 +86,8 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
         foundation.write_private(ADMIN_TOKEN_FILE, &token)?;
     }
     let snapshots = foundation.index().await?;
-    let proxies: Arc<dyn ProxyInspector> = Arc::new(NoProxies);
+    let proxies: Arc<dyn ProxyInspector> =
+        Arc::new(proxies::spawn(&mut foundation, &config, &plane, &snapshots, &build.instance_id)?);
     if federated {
         let link = link(&config, &build.instance_id, store_id)?;
         let deps = kds::Deps {
@@ -93,9 +96,11 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
             proxies: Arc::clone(&proxies),
             metrics: kds_metrics,
         };
-        kds::spawn(&foundation.tasks, link, deps);
+        let states = kds::spawn(&foundation.tasks, link, deps);
+        foundation.tasks.spawn("link metrics", OnExit::Ignore, link_metrics.follow(states));
     }
-    api(foundation, config, snapshots, (plane, build, proxies), !federated).await
+    let tls = foundation.tls("zone-cp", &config.dp_server.tls)?;
+    api(foundation, config, snapshots, (plane, build, proxies), tls).await
 }
 
 fn link(config: &Config, instance: &str, store_id: String) -> anyhow::Result<kds::Link> {
@@ -137,14 +142,15 @@ fn trust(zone: &ZoneConfig) -> anyhow::Result<Trust> {
     })
 }
 
-/// Serves the API and runs until stopped.
+/// Serves the API and runs until stopped. Without TLS the API is all there is.
 async fn api(
     mut foundation: Foundation,
     config: Config,
     snapshots: SnapshotReceiver,
     (plane, build, proxies): (Plane, BuildInfo, Arc<dyn ProxyInspector>),
-    mesh_defaults: bool,
+    tls: Option<ServerTls>,
 ) -> anyhow::Result<()> {
+    let mesh_defaults = tls.is_some() && !plane.is_federated_zone();
     let api = Api {
         store: Arc::clone(&foundation.store),
         snapshots,
@@ -152,7 +158,7 @@ async fn api(
         build,
         proxies,
         config_json: serde_json::to_value(&config)?,
-        tls: None,
+        tls: tls.map(|tls| tls.config),
         mesh_defaults,
     };
     let handle = control_api::spawn(&foundation.tasks, config.api, api)?;

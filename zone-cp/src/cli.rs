@@ -86,7 +86,7 @@ impl RunArgs {
         set("zone.globalAddress", self.global_address.as_ref().map(|address| json!(address)));
         set("zone.globalCaFile", self.global_ca_file.as_ref().map(|file| json!(file)));
         set("zone.globalCaFingerprint", self.global_ca_fingerprint.as_ref().map(|pin| json!(pin)));
-        set("zone.globalSkipVerify", self.global_skip_verify.then(|| json!(true)));
+        set("zone.globalSkipVerify", self.global_skip_verify.then_some(json!(true)));
         set("zone.tokenFile", self.zone_token_file.as_ref().map(|file| json!(file)));
         set("dpServer.address", self.dp_server_address.map(|address| json!(address)));
         set("dpServer.port", self.dp_server_port.map(|port| json!(port)));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use control_api::ApiConfig;
 use control_api::defaults::DefaultsConfig;
 use control_plane::{DiagnosticsConfig, StoreConfig, TlsSection};
-use runtime::config::Secret;
+use runtime::config::{HumanDuration, Secret};
 use runtime::telemetry::TelemetryConfig;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ pub struct Config {
     /// The REST API.
     pub api: ApiConfig,
     /// Where proxies connect.
-    pub dp_server: DpServerConfig,
+    pub dp_server: DpServerSection,
     /// Metrics, health and readiness.
     pub diagnostics: DiagnosticsConfig,
     /// Logs and traces.
@@ -67,20 +67,56 @@ impl Default for ZoneConfig {
     }
 }
 
+/// How proxies prove who they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyAuth {
+    /// By a dataplane token.
+    #[default]
+    Token,
+    /// Not at all: whoever reaches the port can be any proxy.
+    None,
+}
+
 /// The section `dpServer`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub struct DpServerConfig {
+pub struct DpServerSection {
     /// Where to listen.
     pub address: IpAddr,
     /// The port; 0 for any free one.
     pub port: u16,
     /// The port's certificate.
     pub tls: TlsSection,
+    /// How proxies prove who they are.
+    pub auth: ProxyAuth,
+    /// Name that Envoys are to dial, where it is not the one their agent asked by.
+    pub public_host: Option<String>,
+    /// Port that Envoys are to dial, where it is not the one listened on.
+    pub public_port: Option<u16>,
+    /// Port of Envoy's admin endpoint where it is not served on a socket.
+    pub admin_port: u16,
+    /// How long the Dataplane of a proxy that left is kept.
+    pub deregistration_delay: HumanDuration,
+    /// Whether Envoys probe their applications and report.
+    pub health_enabled: bool,
+    /// How often they report.
+    pub health_interval: HumanDuration,
 }
 
-impl Default for DpServerConfig {
+impl Default for DpServerSection {
     fn default() -> Self {
-        Self { address: Ipv4Addr::UNSPECIFIED.into(), port: 5678, tls: TlsSection::default() }
+        Self {
+            address: Ipv4Addr::UNSPECIFIED.into(),
+            port: 5678,
+            tls: TlsSection::default(),
+            auth: ProxyAuth::default(),
+            public_host: None,
+            public_port: None,
+            admin_port: 9901,
+            deregistration_delay: HumanDuration::from_secs(10),
+            health_enabled: true,
+            health_interval: HumanDuration::from_secs(5),
+        }
     }
 }

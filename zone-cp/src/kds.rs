@@ -2,6 +2,7 @@
 //! signs of life, and that is made again with growing pauses whenever it ends. Nothing is deleted meanwhile.
 
 mod connect;
+mod metrics;
 mod questions;
 mod session;
 
@@ -19,6 +20,7 @@ use store::index::SnapshotReceiver;
 use tokio::sync::watch;
 
 pub use connect::GlobalAddress;
+pub use metrics::LinkMetrics;
 
 /// Pauses between attempts double from the first to the last, each one jittered.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

@@ -7,4 +7,5 @@ pub mod controllers;
 pub mod dp_server;
 pub mod identity;
 pub mod kds;
+pub mod proxies;
 pub mod setup;

@@ -101,9 +101,10 @@ impl Foundation {
         match (&section.cert_file, &section.key_file) {
             (Some(cert), Some(key)) => {
                 let certificate = ReloadingCertificate::load(cert, key)?;
-                let ca_pem = std::fs::read_to_string(cert)
+                let certificate_pem = std::fs::read_to_string(cert)
                     .with_context(|| format!("cannot read {}", cert.display()))?;
-                Ok(Some(ServerTls { config: server_config(certificate, None)?, ca_pem }))
+                let ca_pem = certificate_pem.clone();
+                Ok(Some(ServerTls { config: server_config(certificate, None)?, certificate_pem, ca_pem }))
             }
             (None, None) => self.generated(name, &section.names).map(Some),
             _ => anyhow::bail!("{name}: tls.certFile and tls.keyFile go together"),
@@ -123,7 +124,8 @@ impl Foundation {
             );
         }
         let certificate = fixed_certificate(&identity.cert_chain_pem, identity.key.expose())?;
-        Ok(ServerTls { config: server_config(certificate, None)?, ca_pem: identity.ca_pem })
+        let config = server_config(certificate, None)?;
+        Ok(ServerTls { config, certificate_pem: identity.cert_chain_pem, ca_pem: identity.ca_pem })
     }
 
     /// Remembers a bound port for the file of ports.
@@ -170,6 +172,8 @@ impl Foundation {
 pub struct ServerTls {
     /// For the listener.
     pub config: Arc<rustls::ServerConfig>,
+    /// The certificate and its issuers, PEM.
+    pub certificate_pem: String,
     /// What clients are to trust, PEM.
     pub ca_pem: String,
 }
