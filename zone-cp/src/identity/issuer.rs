@@ -116,7 +116,7 @@ impl Issuer {
         proxy: &Key,
         identity: &Resource,
         id: &str,
-        authority: &Arc<Authority>,
+        authority: &Authority,
         lifetime: Duration,
     ) -> Option<Arc<Identity>> {
         let now = (self.clock)();
@@ -125,7 +125,7 @@ impl Issuer {
         let same = held.identity.spiffe_id == id
             && identity.kri().as_ref() == Some(&held.identity.kri)
             && held.lifetime == lifetime
-            && Arc::ptr_eq(&held.authority, authority);
+            && held.authority.certificate_pem() == authority.certificate_pem();
         (same && now < held.renewal).then(|| Arc::clone(&held.identity))
     }
 

@@ -35,7 +35,7 @@ fn a_certificate_names_the_workload_and_is_kept() {
     assert_eq!(issued.spiffe_id, "spiffe://default.east.mesh.local/workload/web");
     assert_eq!(issued.kri.to_string(), "kri_mid_default_east__identity_");
     let leaf = CertificateInfo::parse(&issued.certificate_pem).unwrap();
-    assert_eq!(leaf.uris, [issued.spiffe_id.clone()]);
+    assert_eq!(leaf.uris, [&*issued.spiffe_id]);
     assert_eq!(leaf.validity.not_after, later(24 * HOUR).inner());
     assert_eq!(issued.expires, later(24 * HOUR));
     assert!(!leaf.is_ca);
