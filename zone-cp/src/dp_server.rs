@@ -4,6 +4,7 @@
 //! share; a stream wakes for its mesh, has the configuration of its proxy generated, and a sans-io [`session`] works
 //! out what the proxy does not hold yet. Observations go back by another path: insights and health to the store.
 
+mod absence;
 mod admin;
 mod ads;
 mod bootstrap;
@@ -92,6 +93,11 @@ pub struct DpServerConfig {
     pub admin_socket: bool,
     /// How long a proxy that left may stay away before its Dataplane is removed.
     pub deregistration_delay: Duration,
+    /// How often an idle connection of a proxy is asked for a sign of life, and how long that may take.
+    pub keepalive: Duration,
+    /// Whether other instances serve proxies from the same store: then streams that one of them serves are its own
+    /// to end.
+    pub shared_store: bool,
     /// How health is asked for.
     pub health: HealthConfig,
     /// For every proxy's configuration.
@@ -126,6 +132,8 @@ impl DpServerConfig {
             admin_port: 9901,
             admin_socket: true,
             deregistration_delay: Duration::from_secs(10),
+            keepalive: Duration::from_secs(15),
+            shared_store: false,
             health: HealthConfig::default(),
             settings: Settings::default(),
         })
@@ -191,6 +199,7 @@ pub fn spawn(tasks: &Tasks, config: DpServerConfig, deps: Deps) -> Result<Handle
         views: views::Views::new(deps.plane.zone().unwrap_or_default(), snapshot),
         admin: admin::Admin::new(now),
         turns: context::Turns::new(),
+        generators: context::generators(),
         address: OnceLock::new(),
         tasks: tasks.clone(),
         now,
@@ -198,12 +207,22 @@ pub fn spawn(tasks: &Tasks, config: DpServerConfig, deps: Deps) -> Result<Handle
         deps,
     });
     let listener = serve::bind(context.config.address)?;
-    let options = ServeOptions::tls(Arc::clone(&context.config.tls));
+    let options = ServeOptions {
+        keepalive_interval: context.config.keepalive,
+        keepalive_timeout: context.config.keepalive,
+        ..ServeOptions::tls(Arc::clone(&context.config.tls))
+    };
     let address = serve::spawn(tasks, "dp-server", listener, router(&context), options)?;
     // Nobody else sets it.
     let _ = context.address.set(address);
     let (store, plane) = (Arc::clone(&context.deps.store), context.deps.plane.clone());
     tasks.spawn("admin authority", OnExit::Ignore, admin::ensure(store, plane, now));
+    if !context.config.shared_store {
+        let context = Arc::clone(&context);
+        tasks.spawn("absent proxies", OnExit::Ignore, async move {
+            absence::of_earlier_instances(&context).await;
+        });
+    }
     let following = Arc::clone(&context);
     let stop = tasks.token();
     tasks.spawn("mesh views", OnExit::Shutdown, async move {

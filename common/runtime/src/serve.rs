@@ -6,8 +6,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -109,6 +109,31 @@ impl ServeOptions {
 /// Extension of every request that came over TLS with a client certificate: the chain, leaf first.
 #[derive(Clone, Debug)]
 pub struct PeerCertificates(pub Arc<[CertificateDer<'static>]>);
+
+/// Extension of every request: when the peer was last heard on its connection, keepalive included. Tells a peer
+/// that ended a stream from one that fell silent and was cut off, which look alike to a handler.
+#[derive(Clone, Debug)]
+pub struct LastHeard {
+    start: Instant,
+    /// Milliseconds after the start.
+    heard: Arc<AtomicU64>,
+}
+
+impl LastHeard {
+    fn now() -> Self {
+        Self { start: Instant::now(), heard: Arc::default() }
+    }
+
+    fn hear(&self) {
+        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard.store(elapsed, Ordering::Relaxed);
+    }
+
+    /// How long ago that was.
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
+    }
+}
 
 /// Listens on an address (port 0: any free one). Must run inside the tokio runtime.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
@@ -230,14 +255,18 @@ impl Server {
         let router = self.router.clone();
         let received = Arc::new(AtomicUsize::new(0));
         let (read, asked) = (Arc::clone(&received), Arc::clone(&received));
+        let heard = LastHeard::now();
+        let hears = heard.clone();
         let io = InspectReader::new(io, move |bytes: &[u8]| {
             read.fetch_add(bytes.len(), Ordering::Relaxed);
+            hears.hear();
         });
         let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
             // The shortest HTTP/1 requests are shorter than a preface.
             asked.fetch_max(PREFACE, Ordering::Relaxed);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(heard.clone());
             if let Some(chain) = &chain {
                 request.extensions_mut().insert(chain.clone());
             }

@@ -9,6 +9,7 @@ use envoy_api::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use runtime::OnExit;
+use runtime::serve::LastHeard;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
@@ -42,8 +43,9 @@ impl AggregatedDiscoveryService for Ads {
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let token = token(request.metadata())?;
         let peer = peer(&request);
+        let heard = request.extensions().get::<LastHeard>().cloned();
         let (responses, receiver) = mpsc::channel(RESPONSES);
-        let accepted = Accepted { token, peer, requests: request.into_inner(), responses };
+        let accepted = Accepted { token, peer, heard, requests: request.into_inner(), responses };
         // Boxed: most streams are idle, and a task holds its future's full size.
         let run = Box::pin(stream::run(Arc::clone(&self.0), accepted));
         self.0.tasks.spawn("proxy stream", OnExit::Ignore, run);

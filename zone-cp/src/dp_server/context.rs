@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use model::{Key, Timestamp};
 use runtime::Tasks;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 
 use super::admin::Admin;
 use super::credentials::Credentials;
@@ -36,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) views: Views,
     pub(crate) admin: Admin,
     pub(crate) turns: Turns,
+    /// Configurations that are made at the same time: one core is left to everything else.
+    pub(crate) generators: Semaphore,
     /// Where the server listens, as soon as it does.
     pub(crate) address: OnceLock<SocketAddr>,
 }
@@ -46,6 +48,12 @@ impl Context {
         let bound = || self.address.get().map_or(0, SocketAddr::port);
         self.config.xds_port.unwrap_or_else(bound)
     }
+}
+
+/// As many configurations are made at the same time as there are cores, less one.
+pub(crate) fn generators() -> Semaphore {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Semaphore::new(cores.saturating_sub(1).max(1))
 }
 
 /// Lets one stream of a proxy at a time register or remove it.

@@ -110,6 +110,20 @@ impl Credentials {
         }
     }
 
+    /// Whether a token that was good when its stream began has been taken back since: revoked, or its key removed.
+    /// A token that has merely expired still is the bearer's; it will need a new one for its next stream.
+    pub(crate) fn recheck(
+        &self,
+        snapshot: &Snapshot,
+        token: Option<&str>,
+        dataplane: &Resource,
+    ) -> Result<(), Refusal> {
+        match self.check_token(snapshot, token, dataplane) {
+            Err(Refusal::Token(TokenError::Expired(_))) => Ok(()),
+            checked => checked,
+        }
+    }
+
     fn public_key(&self, snapshot: &Snapshot, key: &Key) -> Option<String> {
         let revision = snapshot.get(key)?.revision;
         let mut held = self.public.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,6 +138,16 @@ impl Credentials {
         held.insert(key.clone(), (revision, public.as_str().into()));
         Some(public)
     }
+}
+
+/// What the tokens of a mesh are checked with: changes when a key or the list of revocations does.
+pub(crate) fn stamp(snapshot: &Snapshot, mesh: &str) -> Vec<Revision> {
+    let audience = Audience::Dataplane { mesh: mesh.to_owned() };
+    let revocations = audience.revocations();
+    let secrets = snapshot.in_mesh(Kind::SECRET, mesh);
+    let ours =
+        secrets.filter(|secret| audience.serial_of(secret.name()).is_some() || secret.name() == revocations);
+    ours.filter_map(|secret| Some(snapshot.get(secret.key())?.revision)).collect()
 }
 
 fn secret_text(snapshot: &Snapshot, key: &Key) -> Option<String> {

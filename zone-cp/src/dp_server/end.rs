@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tonic::{Status, Streaming};
 
+use super::credentials::Refusal;
+
 /// How long the reason is waited for after responses cannot be sent any more.
 const REASON: Duration = Duration::from_secs(1);
 
@@ -27,9 +29,18 @@ pub(super) enum End {
     /// The proxy asked for too much.
     #[error("{0}")]
     Excess(String),
+    /// The proxy's token was taken back.
+    #[error("{0}")]
+    Refused(Refusal),
 }
 
 impl End {
+    /// What the end of the request stream means, which a cut of the connection looks like too: `unheard` is how long
+    /// nothing has come, `keepalive` how long a proxy has to answer a sign of life.
+    pub(super) fn of_none(unheard: Duration, keepalive: Duration) -> Self {
+        if unheard < keepalive / 2 { Self::Closed } else { Self::Lost(format!("silent for {unheard:?}")) }
+    }
+
     /// What an error of the request stream means.
     pub(super) fn of(status: &Status) -> Self {
         let mut source: Option<&(dyn Error + 'static)> = status.source();
@@ -48,12 +59,12 @@ impl End {
     }
 
     /// Why responses cannot be sent any more.
-    pub(super) async fn of_requests<T>(requests: &mut Streaming<T>) -> Self {
+    pub(super) async fn of_requests<T>(requests: &mut Streaming<T>, none: impl Fn() -> Self) -> Self {
         let end = async {
             loop {
                 match requests.message().await {
                     Ok(Some(_)) => {}
-                    Ok(None) => return Self::Closed,
+                    Ok(None) => return none(),
                     Err(status) => return Self::of(&status),
                 }
             }
@@ -67,6 +78,11 @@ impl End {
         *self == Self::Closed
     }
 
+    /// Whether nobody knows how the proxy is.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Lost(_))
+    }
+
     /// What the proxy is told, if it can still be told anything.
     pub(super) fn status(&self) -> Option<Status> {
         match self {
@@ -74,6 +90,7 @@ impl End {
             Self::Replaced => Some(Status::aborted(self.to_string())),
             Self::Stopping => Some(Status::unavailable(self.to_string())),
             Self::Excess(_) => Some(Status::resource_exhausted(self.to_string())),
+            Self::Refused(refusal) => Some(refusal.status()),
         }
     }
 }
@@ -101,6 +118,9 @@ mod tests {
         assert!(of(ErrorKind::ConnectionReset).is_departure());
         assert!(!of(ErrorKind::TimedOut).is_departure());
         assert!(!End::of(&Status::unknown("keep-alive timed out")).is_departure());
+        let keepalive = Duration::from_secs(10);
+        assert!(End::of_none(Duration::from_secs(1), keepalive).is_departure());
+        assert!(End::of_none(Duration::from_secs(11), keepalive).is_silence());
         assert!(!End::Replaced.is_departure() && !End::Stopping.is_departure());
     }
 }

@@ -162,6 +162,21 @@ async fn write(
     .map(|_| ())
 }
 
+/// Ends all subscriptions of a proxy that has no stream anywhere.
+pub(crate) async fn end(store: &Store, dataplane: &Key, now: Timestamp) {
+    let key = Key::new(Kind::DATAPLANE_INSIGHT, &dataplane.mesh, &dataplane.name);
+    let ended = retry_conflicts(&**store, &key, |stored| {
+        let mut insight = stored?.resource.spec::<DataplaneInsight>().ok()?.clone();
+        for open in insight.subscriptions.iter_mut().filter(|held| held.disconnect_time.is_none()) {
+            open.disconnect_time = Some(now.to_proto());
+        }
+        let mut builder = stored?.resource.to_builder().spec(&insight);
+        builder.modified = now;
+        Some(builder.build())
+    });
+    warn(ended.await.map(|_| ()), dataplane);
+}
+
 /// Writes what a stream observes whenever it changes, until its sender is gone, and then that it has ended.
 pub(crate) async fn record(
     store: Store,

@@ -4,11 +4,21 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use model::{Key, Timestamp};
 use prost_types::Struct;
 use proxy_config::ProxyConfig;
 use tokio_util::sync::CancellationToken;
+
+/// A stream that took over from another one is not taken over from itself before this time: two proxies of one
+/// name would do so all the time.
+const TAKEOVER_PAUSE: Duration = Duration::from_secs(10);
+
+/// Somebody else is this proxy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("two proxies say that they are {0}: one of them needs another name")]
+pub(crate) struct Contested(Key);
 
 /// How a proxy stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +51,8 @@ pub(crate) struct Live {
     /// Cancelled when a newer stream of the same proxy takes over.
     pub(crate) replaced: CancellationToken,
     id: u64,
+    /// Whether another stream had to go.
+    took_over: bool,
     state: Mutex<(Progress, Option<Arc<ProxyConfig>>)>,
 }
 
@@ -97,27 +109,46 @@ impl Drop for Place {
 
 impl Proxies {
     /// Takes the place of a proxy, from an older stream if there is one.
+    ///
+    /// # Errors
+    /// When that stream has just taken over itself.
     pub(crate) fn enter(
         &self,
         key: Key,
         peer: Option<SocketAddr>,
         metadata: Struct,
         since: Timestamp,
-    ) -> Place {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let replaced = CancellationToken::new();
-        let live = Live { key, peer, since, metadata, replaced, id, state: Mutex::default() };
-        let live = Arc::new(live);
-        let older = lock(&self.streams).insert(live.key.clone(), Arc::clone(&live));
+    ) -> Result<Place, Contested> {
+        let mut streams = lock(&self.streams);
+        let older = streams.get(&key);
+        if older.is_some_and(|older| older.took_over && since.since(older.since) < TAKEOVER_PAUSE) {
+            return Err(Contested(key));
+        }
         if let Some(older) = older {
             older.replaced.cancel();
         }
-        Place { live, streams: Arc::clone(&self.streams) }
+        let live = Arc::new(Live {
+            peer,
+            since,
+            metadata,
+            replaced: CancellationToken::new(),
+            id: self.next.fetch_add(1, Ordering::Relaxed),
+            took_over: older.is_some(),
+            state: Mutex::default(),
+            key,
+        });
+        streams.insert(live.key.clone(), Arc::clone(&live));
+        Ok(Place { live, streams: Arc::clone(&self.streams) })
     }
 
     /// The stream of a proxy.
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<Live>> {
         lock(&self.streams).get(key).cloned()
+    }
+
+    /// How many there are of a mesh.
+    pub(crate) fn count(&self, mesh: &str) -> usize {
+        lock(&self.streams).keys().filter(|key| *key.mesh == *mesh).count()
     }
 
     /// All of them, ordered by mesh and name.
@@ -141,14 +172,22 @@ mod tests {
     fn a_newer_stream_takes_the_place_and_keeps_it() {
         let proxies = Proxies::default();
         let key = Key::new(Kind::DATAPLANE, "default", "web");
-        let enter = || proxies.enter(key.clone(), None, Struct::default(), Timestamp::EPOCH);
-        let older = enter();
-        let newer = enter();
+        let enter = |seconds: i64| {
+            let since = Timestamp::from_unix(1_800_000_000 + seconds, 0);
+            proxies.enter(key.clone(), None, Struct::default(), since)
+        };
+        let older = enter(0).unwrap();
+        let newer = enter(1).unwrap();
         assert!(older.live.replaced.is_cancelled());
         drop(older);
         assert!(!newer.live.replaced.is_cancelled());
         assert_eq!(proxies.list().len(), 1);
-        drop(newer);
+        assert_eq!(enter(2).err(), Some(Contested(key.clone())), "two that push each other out");
+        let newest = enter(30).unwrap();
+        assert!(newer.live.replaced.is_cancelled());
+        drop((newer, newest));
         assert!(proxies.get(&key).is_none());
+        drop(enter(31).unwrap());
+        drop(enter(32).unwrap());
     }
 }

@@ -10,12 +10,15 @@ use kds_proto::mesh::{DiscoverySubscription, DiscoverySubscriptionStatus};
 use model::{Key, Kind, Resource};
 use proxy_config::{Identity, Metadata, Proxy};
 use runtime::OnExit;
-use store::Snapshot;
+use runtime::serve::LastHeard;
+use store::{Revision, Snapshot};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::{Status, Streaming};
 
+use super::absence;
 use super::context::Context;
+use super::credentials;
 use super::end::End;
 use super::insight::{self, Observed};
 use super::node::Peer;
@@ -34,8 +37,17 @@ pub(super) type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>
 pub(super) struct Accepted {
     pub(super) token: Option<String>,
     pub(super) peer: Option<SocketAddr>,
+    pub(super) heard: Option<LastHeard>,
     pub(super) requests: Streaming<DeltaDiscoveryRequest>,
     pub(super) responses: Responses,
+}
+
+impl Accepted {
+    /// What the end of the requests means.
+    fn end(&self, context: &Context) -> End {
+        let unheard = self.heard.as_ref().map_or(Duration::ZERO, LastHeard::elapsed);
+        End::of_none(unheard, context.config.keepalive)
+    }
 }
 
 /// Serves a stream until it ends, and does what its end asks for.
@@ -64,27 +76,8 @@ pub(super) async fn run(context: Arc<Context>, mut accepted: Accepted) {
     let (registered, recorder) = stream.close();
     // An error would be a panic, which is logged where it happened.
     let _ = recorder.await;
-    if registered && end.is_departure() {
-        leave(&context, &key).await;
-    }
-}
-
-/// Removes the registration of a proxy that left, unless it comes back in time.
-async fn leave(context: &Context, key: &Key) {
-    let stop = context.tasks.token();
-    tokio::select! {
-        () = tokio::time::sleep(context.config.deregistration_delay) => {}
-        () = stop.cancelled() => return,
-    }
-    // Whoever registers this proxy meanwhile waits, and is not robbed of what it found registered already.
-    let _turn = context.turns.of(key).await;
-    if context.proxies.get(key).is_some() {
-        return;
-    }
-    match registration::deregister(&*context.deps.store, key, &context.config.instance).await {
-        Ok(true) => tracing::info!(dataplane = %key, "dataplane removed: its proxy left"),
-        Ok(false) => {}
-        Err(error) => tracing::warn!(dataplane = %key, %error, "cannot remove a dataplane whose proxy left"),
+    if registered && end.is_departure() || end.is_silence() {
+        absence::after(&context, &key, end.is_departure()).await;
     }
 }
 
@@ -105,7 +98,8 @@ async fn open(context: &Arc<Context>, accepted: &mut Accepted) -> Result<Stream,
                 .await
                 .map_err(|error| error.status())?;
         }
-        context.proxies.enter(peer.key.clone(), accepted.peer, peer.metadata.clone(), now)
+        let entered = context.proxies.enter(peer.key.clone(), accepted.peer, peer.metadata.clone(), now);
+        entered.map_err(|contested| Status::already_exists(contested.to_string()))?
     };
     tracing::info!(dataplane = %peer.key, peer = ?accepted.peer, "proxy connected");
     let subscription = DiscoverySubscription {
@@ -133,6 +127,8 @@ async fn open(context: &Arc<Context>, accepted: &mut Accepted) -> Result<Stream,
         registered: prepared.is_some(),
         place,
         session,
+        stamp: credentials::stamp(&snapshot, &peer.key.mesh),
+        token: accepted.token.clone(),
         identity: None,
         observed: observed_tx,
         recorder,
@@ -174,6 +170,9 @@ struct Stream {
     mesh: watch::Receiver<Arc<MeshState>>,
     metadata: Metadata,
     registered: bool,
+    token: Option<String>,
+    /// What the token was checked with.
+    stamp: Vec<Revision>,
     identity: Option<Arc<Identity>>,
     observed: watch::Sender<Arc<Observed>>,
     recorder: JoinHandle<()>,
@@ -184,9 +183,11 @@ impl Stream {
         let stop = self.context.tasks.token();
         let replaced = self.place.live.replaced.clone();
         let mut identities = self.context.deps.identities.changes();
-        self.regenerate();
+        if let Err(end) = self.regenerate().await {
+            return end;
+        }
         loop {
-            if let Err(end) = drain(&mut self.session, &mut accepted.requests) {
+            if let Err(end) = drain(&self.context, &mut self.session, accepted) {
                 return end;
             }
             for response in self.session.pump() {
@@ -196,21 +197,24 @@ impl Stream {
                     () = replaced.cancelled() => return End::Replaced,
                 };
                 if sent.is_err() {
-                    return End::of_requests(&mut accepted.requests).await;
+                    let none = accepted.end(&self.context);
+                    return End::of_requests(&mut accepted.requests, || none.clone()).await;
                 }
             }
             self.report();
             tokio::select! {
                 request = accepted.requests.message() => {
-                    if let Err(end) = take(&mut self.session, request) {
+                    if let Err(end) = take(&self.context, &mut self.session, accepted, request) {
                         return end;
                     }
                 }
                 changed = self.mesh.changed() => match changed {
-                    Ok(()) => self.regenerate(),
+                    Ok(()) => if let Err(end) = self.regenerate().await {
+                        return end;
+                    },
                     Err(_) => return End::Stopping,
                 },
-                Ok(()) = identities.changed() => self.renew(),
+                Ok(()) = identities.changed() => self.renew().await,
                 () = replaced.cancelled() => return End::Replaced,
                 () = stop.cancelled() => return End::Stopping,
             }
@@ -218,18 +222,30 @@ impl Stream {
     }
 
     /// Makes the configuration from the newest view. A Dataplane that is gone leaves the last one in place.
-    fn regenerate(&mut self) {
+    async fn regenerate(&mut self) -> Result<(), End> {
+        let context = Arc::clone(&self.context);
+        // What comes while waiting for the turn is in the view that is looked at then.
+        let _turn = context.generators.acquire().await;
         let state = Arc::clone(&self.mesh.borrow_and_update());
-        let Some(dataplane) = state.snapshot.resource(&self.place.live.key) else { return };
-        let identity = self.context.deps.identities.identity_of(&state.snapshot, dataplane);
+        let Some(dataplane) = state.snapshot.resource(&self.place.live.key) else { return Ok(()) };
+        let stamp = credentials::stamp(&state.snapshot, dataplane.mesh());
+        if stamp != self.stamp {
+            let rechecked = context.credentials.recheck(&state.snapshot, self.token.as_deref(), dataplane);
+            rechecked.map_err(End::Refused)?;
+            self.stamp = stamp;
+        }
+        let identity = context.deps.identities.identity_of(&state.snapshot, dataplane);
         self.generate(&state, dataplane, identity);
+        Ok(())
     }
 
     /// Makes the configuration anew if the proxy has another certificate now.
-    fn renew(&mut self) {
+    async fn renew(&mut self) {
+        let context = Arc::clone(&self.context);
+        let _turn = context.generators.acquire().await;
         let state = Arc::clone(&self.mesh.borrow());
         let Some(dataplane) = state.snapshot.resource(&self.place.live.key) else { return };
-        let identity = self.context.deps.identities.identity_of(&state.snapshot, dataplane);
+        let identity = context.deps.identities.identity_of(&state.snapshot, dataplane);
         if identity != self.identity {
             self.generate(&state, dataplane, identity);
         }
@@ -271,17 +287,22 @@ impl Stream {
 
 /// Takes what has arrived already: a proxy that reconnects asks for all types at once, and what is sent of one
 /// depends on what it asks for of the others.
-fn drain(session: &mut Session, requests: &mut Streaming<DeltaDiscoveryRequest>) -> Result<(), End> {
-    while let Some(request) = requests.message().now_or_never() {
-        take(session, request)?;
+fn drain(context: &Context, session: &mut Session, accepted: &mut Accepted) -> Result<(), End> {
+    while let Some(request) = accepted.requests.message().now_or_never() {
+        take(context, session, accepted, request)?;
     }
     Ok(())
 }
 
-fn take(session: &mut Session, request: Result<Option<DeltaDiscoveryRequest>, Status>) -> Result<(), End> {
+fn take(
+    context: &Context,
+    session: &mut Session,
+    accepted: &Accepted,
+    request: Result<Option<DeltaDiscoveryRequest>, Status>,
+) -> Result<(), End> {
     match request {
         Ok(Some(request)) => session.request(&request).map_err(|error| End::Excess(error.to_string())),
-        Ok(None) => Err(End::Closed),
+        Ok(None) => Err(accepted.end(context)),
         Err(status) => Err(End::of(&status)),
     }
 }

@@ -21,6 +21,7 @@ struct Envoy {
 }
 
 impl Drop for Envoy {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what Envoy says")]
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.process.kill();

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use auth::token::{DataplaneClaims, SigningKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kds_proto::mesh::dataplane::networking::inbound::State;
 use time::OffsetDateTime;
 use tonic::Code;
 
 use crate::support::{
-    CLUSTER, LISTENER, Proxy, Zone, dataplane_key, document, insight, names, networking, node, versions,
+    CLUSTER, LISTENER, Proxy, Wire, Zone, dataplane_key, document, insight, names, networking, node, versions,
 };
 
 #[tokio::test]
@@ -123,8 +124,7 @@ async fn a_refusal_is_remembered() {
     let response = proxy.next().await.unwrap();
     proxy.answer(&response, Some("no such filter")).await;
     zone.until("the refusal is counted", |snapshot| {
-        let status =
-            insight(snapshot, "web").and_then(|insight| insight.subscriptions.last()?.status.clone());
+        let status = insight(snapshot, "web").and_then(|insight| insight.subscriptions.last()?.status);
         status.and_then(|status| status.lds).is_some_and(|lds| lds.responses_rejected == 1)
     })
     .await;
@@ -221,4 +221,65 @@ async fn what_no_proxy_registered_no_proxy_removes_and_a_stop_removes_nothing() 
     for name in ["stored", "web"] {
         assert!(store.get(&dataplane_key(name)).await.unwrap().is_some(), "{name}");
     }
+}
+
+#[tokio::test]
+async fn two_proxies_of_one_name_do_not_push_each_other_out_for_ever() {
+    let zone = Zone::start().await;
+    let mut first = Proxy::start(&zone, "web", &[8080]).await;
+    first.take_all(CLUSTER).await;
+    let mut second = Proxy::start(&zone, "web", &[8080]).await;
+    second.take_all(CLUSTER).await;
+    assert_eq!(first.next().await.unwrap_err().code(), Code::Aborted);
+    let mut first = Proxy::start(&zone, "web", &[8080]).await;
+    first.subscribe(CLUSTER, &BTreeMap::new()).await;
+    let refused = first.next().await.unwrap_err();
+    assert_eq!(refused.code(), Code::AlreadyExists, "{}", refused.message());
+    second.take_all(LISTENER).await;
+    zone.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_taken_back_ends_its_stream() {
+    let zone = Zone::start().await;
+    let claims = DataplaneClaims { name: "web".into(), ..Default::default() };
+    let hour = std::time::Duration::from_secs(3600);
+    let issued = auth::token::issue(&zone.key, "1", &claims, OffsetDateTime::now_utc(), hour).unwrap();
+    let node = node("web", Some(&document("web", &[8080])));
+    let mut proxy = Proxy::open(&zone, Some(&issued.token), node).await;
+    proxy.take_all(CLUSTER).await;
+    let list = model::spec::Secret { data: Some(issued.id.into_bytes()) };
+    let key = model::Key::new(model::Kind::SECRET, "default", "dataplane-token-revocations-default");
+    zone.put(model::Resource::builder(key).spec(&list).build()).await;
+    let refused = proxy.next().await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert!(refused.message().contains("revoked"), "{}", refused.message());
+    zone.until("the end of the stream", |snapshot| {
+        let insight = insight(snapshot, "web");
+        insight.is_some_and(|insight| insight.subscriptions.last().unwrap().disconnect_time.is_some())
+    })
+    .await;
+    assert!(networking(&zone.snapshots.borrow(), "web").is_some(), "the proxy itself goes on");
+    zone.stop().await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_falls_silent_is_not_ready_until_it_is_back() {
+    let zone = Zone::start_with(|config| config.keepalive = std::time::Duration::from_millis(200)).await;
+    let mut other = Proxy::start(&zone, "db", &[9090]).await;
+    other.take_all(CLUSTER).await;
+    let wire = Wire::to(&zone).await;
+    let brought = node("web", Some(&document("web", &[8080])));
+    let token = zone.token("web");
+    let mut silent = Proxy::open_on(zone.channel_at(wire.port).await, Some(&token), brought).await;
+    silent.take_all(CLUSTER).await;
+    let state = |snapshot: &store::Snapshot| networking(snapshot, "web").map(|held| held.inbound[0].state());
+    zone.until("ready", |snapshot| state(snapshot) == Some(State::Ready)).await;
+    wire.cut();
+    zone.until("not ready", |snapshot| state(snapshot) == Some(State::NotReady)).await;
+    assert_eq!(zone.handle.connected().len(), 1);
+    let mut back = Proxy::start(&zone, "web", &[8080]).await;
+    back.take_all(CLUSTER).await;
+    zone.until("ready again", |snapshot| state(snapshot) == Some(State::Ready)).await;
+    zone.stop().await;
 }

@@ -112,14 +112,15 @@ impl Zone {
         auth::token::issue(&self.key, "1", &claims, at, Duration::from_secs(600)).unwrap().token
     }
 
-    pub(crate) async fn connect(&self) -> AggregatedDiscoveryServiceClient<Channel> {
-        AggregatedDiscoveryServiceClient::new(self.channel().await)
+    pub(crate) async fn channel(&self) -> Channel {
+        self.channel_at(self.handle.address().port()).await
     }
 
-    pub(crate) async fn channel(&self) -> Channel {
+    /// A connection to the server through another port.
+    pub(crate) async fn channel_at(&self, port: u16) -> Channel {
         let tls =
             ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.ca)).domain_name("localhost");
-        let url = format!("https://127.0.0.1:{}", self.handle.address().port());
+        let url = format!("https://127.0.0.1:{port}");
         Endpoint::from_shared(url).unwrap().tls_config(tls).unwrap().connect().await.unwrap()
     }
 
@@ -190,12 +191,18 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Opens a stream; nothing is sent yet.
     pub(crate) async fn open(zone: &Zone, token: Option<&str>, node: Node) -> Self {
+        Self::open_on(zone.channel().await, token, node).await
+    }
+
+    /// Opens a stream on a connection.
+    pub(crate) async fn open_on(channel: Channel, token: Option<&str>, node: Node) -> Self {
         let (requests, receiver) = mpsc::channel(16);
         let mut request = Request::new(ReceiverStream::new(receiver));
         if let Some(token) = token {
             request.metadata_mut().insert("authorization", token.parse().unwrap());
         }
-        let responses = zone.connect().await.delta_aggregated_resources(request).await.unwrap().into_inner();
+        let mut client = AggregatedDiscoveryServiceClient::new(channel);
+        let responses = client.delta_aggregated_resources(request).await.unwrap().into_inner();
         Self { requests, responses, node: Some(node) }
     }
 
@@ -252,4 +259,35 @@ pub(crate) fn versions(response: &DeltaDiscoveryResponse) -> BTreeMap<String, St
 
 pub(crate) fn names(response: &DeltaDiscoveryResponse) -> Vec<&str> {
     response.resources.iter().map(|resource| resource.name.as_str()).collect()
+}
+
+/// A way to the server that can be cut without either side being told.
+pub(crate) struct Wire {
+    pub(crate) port: u16,
+    cut: tokio_util::sync::CancellationToken,
+}
+
+impl Wire {
+    pub(crate) async fn to(zone: &Zone) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (server, stop) = (zone.handle.address(), zone.tasks.token());
+        let cut = tokio_util::sync::CancellationToken::new();
+        let is_cut = cut.clone();
+        zone.tasks.spawn("wire", OnExit::Ignore, async move {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = tokio::net::TcpStream::connect(server).await.unwrap();
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                () = is_cut.cancelled() => {}
+            }
+            // Both sockets stay open, and nothing passes.
+            stop.cancelled().await;
+        });
+        Self { port, cut }
+    }
+
+    pub(crate) fn cut(&self) {
+        self.cut.cancel();
+    }
 }

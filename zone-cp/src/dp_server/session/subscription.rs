@@ -94,7 +94,7 @@ impl Subscription {
                 self.held.remove(name);
             }
         }
-        for name in &request.resource_names_subscribe {
+        for name in request.resource_names_subscribe.iter().filter(|name| !name.is_empty()) {
             if name == WILDCARD {
                 self.owes_answer |= !self.wildcard && !self.resumed;
                 self.wildcard = true;
