@@ -10,7 +10,8 @@ pub(crate) fn root() -> PathBuf {
 
 /// Where cargo puts what it builds in the dev profile.
 pub(crate) fn binaries() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from).join("debug")
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    root().join(target).join("debug")
 }
 
 /// Files below the root that git knows or would add, whose names end in `suffix`.
