@@ -12,6 +12,7 @@ mod config;
 pub mod defaults;
 mod diff;
 mod document;
+mod duration;
 mod json;
 mod preload;
 mod problem;

@@ -5,6 +5,7 @@ mod delete;
 mod hostnames;
 mod insights;
 mod inspect;
+mod inspection;
 mod kri;
 mod kubernetes;
 mod overview;
@@ -37,6 +38,7 @@ pub(crate) fn router(app: Shared, tls: OverTls) -> Router {
         .merge(system())
         .merge(resources())
         .merge(proxies())
+        .merge(inspection::router())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Shared::clone(&app), authn::authenticate))

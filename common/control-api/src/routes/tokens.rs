@@ -19,7 +19,7 @@ use super::call::{Answer, Call};
 use crate::app::{App, Shared};
 use crate::defaults::{TEN_YEARS, latest_signing_key, secret_key};
 use crate::problem::Problem;
-use crate::{body, syntax};
+use crate::{body, duration, syntax};
 
 const TITLE: &str = "Could not issue a token";
 
@@ -118,7 +118,7 @@ fn valid_for(asked: Option<&str>, default: Option<Duration>, violations: &mut Vi
             violations.add("validFor", "cannot be empty");
             return Duration::ZERO;
         }
-        (Some(text), _) => parse_duration(text),
+        (Some(text), _) => duration::parse(text),
     };
     match duration {
         None => violations.add("validFor", "is not a duration such as 30m or 720h"),
@@ -153,49 +153,4 @@ async fn answer(
     let mut response = Response::new(Body::from(issued.token));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     Ok(response)
-}
-
-/// Reads a duration as Go writes it, for example `1h30m` or `0.5s`.
-fn parse_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at_checked(digits)?;
-        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let (unit, after) = after.split_at_checked(end)?;
-        let seconds = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
-        total = total.checked_add(part)?;
-        rest = after;
-    }
-    (!text.is_empty()).then_some(total)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_read_as_go_writes_them() {
-        let seconds = |text: &str| parse_duration(text).map(|duration| duration.as_secs_f64());
-        assert_eq!(seconds("1h30m"), Some(5400.0));
-        assert_eq!(seconds("87600h0m0s"), Some(315_360_000.0));
-        assert_eq!(seconds("0.5s"), Some(0.5));
-        assert_eq!(seconds("0"), Some(0.0));
-        for text in ["", "5", "s", "1x", "-1h", "1e400h", "1.2.3s"] {
-            assert_eq!(seconds(text), None, "{text}");
-        }
-    }
 }

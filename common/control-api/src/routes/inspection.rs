@@ -1,0 +1,87 @@
+//! Which policies apply where, and what they say: answers from the resources, without asking any proxy.
+
+mod conf;
+mod dataplanes;
+mod destination;
+mod layout;
+mod policies;
+mod route;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use model::{Key, Kind, Resource};
+use policy::{PolicySet, Proxy, Selected};
+use store::Snapshot;
+
+use crate::app::{App, Shared};
+use crate::problem::Problem;
+
+/// The routes of inspection.
+pub(super) fn router() -> Router<Shared> {
+    const PROXY: &str = "/meshes/{mesh}/dataplanes/{name}";
+    let at = |path: &str| format!("{PROXY}/{path}");
+    Router::new()
+        .route(&at("_layout"), get(layout::get))
+        .route(&at("_policies"), get(policies::of_proxy))
+        .route(&at("_rules"), get(rules::get))
+        .route(&at("_inbounds/{kri}/_policies"), get(policies::of_inbound))
+        .route(&at("_outbounds/{kri}/_policies"), get(policies::of_outbound))
+        .route(&at("_outbounds/{kri}/_routes"), get(policies::routes))
+        .route(&at("_outbounds/{kri}/_routes/{route}/_policies"), get(policies::of_route))
+        .route("/meshes/{mesh}/meshservices/{name}/_dataplanes", get(dataplanes::of_service))
+        .route("/meshes/{mesh}/{path}/{name}/_resources/dataplanes", get(dataplanes::of_policy))
+}
+
+/// A proxy and what its policies are found in.
+struct Inspected {
+    snapshot: Arc<Snapshot>,
+    dataplane: Arc<Resource>,
+    zone: String,
+}
+
+impl Inspected {
+    fn of(app: &App, mesh: &str, name: &str) -> Result<Self, Problem> {
+        let snapshot = app.snapshot();
+        App::require_mesh(&snapshot, mesh)?;
+        let key = Key::new(Kind::DATAPLANE, mesh, name);
+        let dataplane = snapshot.resource(&key).map(Arc::clone);
+        let dataplane = dataplane.ok_or_else(|| Problem::not_found("Could not retrieve Dataplane"))?;
+        Ok(Self { snapshot, dataplane, zone: app.plane().zone().unwrap_or_default().to_owned() })
+    }
+
+    fn mesh(&self) -> &str {
+        self.dataplane.mesh()
+    }
+
+    fn proxy(&self) -> Proxy<'_> {
+        Proxy::new(&self.dataplane, &self.zone)
+    }
+
+    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Resource>> {
+        self.snapshot.in_mesh(kind, self.mesh())
+    }
+
+    /// The policies of a kind that select the proxy.
+    fn selected(&self, kind: Kind) -> Selected {
+        PolicySet::new(self.of_kind(kind)).select(&self.proxy())
+    }
+
+    /// The policies that select the proxy, kind by kind in the order in which kinds take effect.
+    fn all_selected(&self) -> impl Iterator<Item = (Kind, Selected)> {
+        let kinds: BTreeMap<_, _> =
+            Kind::all().filter_map(|kind| Some(((kind.policy?.order, kind.name), kind))).collect();
+        kinds
+            .into_values()
+            .map(|kind| (kind, self.selected(kind)))
+            .filter(|(_, selected)| !selected.is_empty())
+    }
+}
+
+/// Routes say where traffic goes, other policies how.
+fn is_route(kind: Kind) -> bool {
+    kind == Kind::MESH_HTTP_ROUTE || kind == Kind::MESH_TCP_ROUTE
+}
