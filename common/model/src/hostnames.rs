@@ -1,6 +1,6 @@
 //! Hostnames of destinations, as HostnameGenerators give them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::spec::{
@@ -95,7 +95,7 @@ pub fn assign<'a>(
     let foreign = |generator: &Resource| generator.label(labels::ORIGIN) == Some("global");
     generators.sort_by_key(|generator| (foreign(generator), generator.created(), generator.key().clone()));
     let mut destinations: Vec<_> = destinations.into_iter().collect();
-    destinations.sort_by_key(|destination| (destination.created(), destination.key().clone()));
+    destinations.sort_by(|a, b| (a.created(), a.key()).cmp(&(b.created(), b.key())));
     let mut owners: BTreeMap<String, &Key> = BTreeMap::new();
     let mut assigned: BTreeMap<Key, Hostnames> = BTreeMap::new();
     for generator in generators {
@@ -126,8 +126,7 @@ fn give<'a>(
         Ok(hostname) => {
             let owner = *owners.entry(hostname.clone()).or_insert(destination.key());
             if owner == destination.key() {
-                let known: BTreeSet<_> = hostnames.addresses.iter().map(|held| &held.hostname).collect();
-                if !known.contains(&hostname) {
+                if hostnames.addresses.iter().all(|held| held.hostname != hostname) {
                     let by = by.clone();
                     let address = Address { hostname, origin: ORIGIN.into(), hostname_generator_ref: by };
                     hostnames.addresses.push(address);

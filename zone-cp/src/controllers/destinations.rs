@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::vips::{Range, Taken, VipRanges};
 
 /// A status with addresses.
-trait Destination: Typed + Clone + Default + Send + Sync + 'static {
+trait Destination: Typed + Clone + Default + PartialEq {
     fn vips(&self) -> &[Vip];
     fn set_vip(&mut self, vip: Vip);
     fn set_hostnames(&mut self, hostnames: Hostnames);
@@ -90,7 +90,7 @@ fn allocate<T: Destination>(plan: &mut Plan<'_>, kind: Kind, range: Range, taken
             continue;
         };
         status.set_vip(Vip { ip: ip.to_string() });
-        plan.put(resource.to_builder().status(&status));
+        plan.put_status(&resource, &status);
     }
 }
 
@@ -115,5 +115,5 @@ pub(crate) fn hostnames(plan: &mut Plan<'_>) {
 fn name<T: Destination>(plan: &mut Plan<'_>, resource: &Resource, hostnames: Hostnames) {
     let mut status = status_of::<T>(resource);
     status.set_hostnames(hostnames);
-    plan.put(resource.to_builder().status(&status));
+    plan.put_status(resource, &status);
 }

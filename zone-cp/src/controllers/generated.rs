@@ -73,12 +73,11 @@ fn want_service(plan: &mut Plan<'_>, name: &str, ports: Vec<ServicePort>, held: 
         ports,
         identities: known.map(|known| known.identities.clone()).unwrap_or_default(),
     };
+    if known == Some(&spec) {
+        return;
+    }
     let builder = match held {
-        Some(held) => {
-            let mut builder = held.to_builder();
-            builder.labels.remove(labels::GRACE_PERIOD_STARTED_AT);
-            builder
-        }
+        Some(held) => held.to_builder(),
         None => {
             let tls = ServiceTls { status: Some(TlsStatus::NotReady) };
             Resource::builder(model::Key::new(Kind::MESH_SERVICE, plan.mesh, name))
@@ -124,13 +123,15 @@ pub(crate) fn workloads(plan: &mut Plan<'_>, proxies: &Proxies) {
             continue;
         }
         let dataplane_proxies = proxies::count(plan.snapshot(), &dataplanes, proxies::serves_all);
-        let builder = match held {
-            Some(held) => held.to_builder(),
-            None => Resource::builder(model::Key::new(Kind::WORKLOAD, plan.mesh, workload))
-                .labels(plan.labels(Kind::WORKLOAD, workload, WORKLOAD_GENERATOR))
-                .spec(&Workload {}),
-        };
-        plan.put(builder.status(&WorkloadStatus { dataplane_proxies }));
+        let status = WorkloadStatus { dataplane_proxies };
+        match held {
+            Some(held) => plan.put_status(&held, &status),
+            None => {
+                let labels = plan.labels(Kind::WORKLOAD, workload, WORKLOAD_GENERATOR);
+                let builder = Resource::builder(model::Key::new(Kind::WORKLOAD, plan.mesh, workload));
+                plan.put(builder.labels(labels).spec(&Workload {}).status(&status));
+            }
+        }
     }
     for held in plan.list(Kind::WORKLOAD) {
         if !proxies.of_workload(held.name()).is_empty() || !plan.is_own(&held) {
@@ -139,7 +140,7 @@ pub(crate) fn workloads(plan: &mut Plan<'_>, proxies: &Proxies) {
         if is_managed(plan, &held, WORKLOAD_GENERATOR) {
             plan.remove(held.key());
         } else {
-            plan.put(held.to_builder().status(&WorkloadStatus::default()));
+            plan.put_status(&held, &WorkloadStatus::default());
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn identities(plan: &mut Plan<'_>, grace: Duration) {
             continue;
         }
         let conditions = conditions_of(plan, &identity);
-        plan.put(identity.to_builder().status(&MeshIdentityStatus { conditions }));
+        plan.put_status(&identity, &MeshIdentityStatus { conditions });
     }
     retire_leftovers(plan, grace);
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use model::labels::{self, Plane};
+use model::payload::Typed;
 use model::{Key, Kind, Labels, Resource, Timestamp};
 use store::{Expect, Op, Snapshot};
 
@@ -74,6 +75,13 @@ impl<'a> Plan<'a> {
         let resource = model::resource::Builder { created, modified: now, ..builder }.build();
         if held.is_none_or(|held| !held.same_content(&resource)) {
             self.next = std::mem::take(&mut self.next).with(resource);
+        }
+    }
+
+    /// Wants a status of a resource; encodes it only when it is another.
+    pub(crate) fn put_status<T: Typed + PartialEq>(&mut self, held: &Resource, status: &T) {
+        if held.status::<T>().ok() != Some(status) {
+            self.put(held.to_builder().status(status));
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::payload::Payload;
+use model::resource::Builder;
 use model::spec::{
     Condition, MatchedMeshService, MeshMultiZoneService, MeshMultiZoneServiceStatus, MeshService,
     MeshServiceStatus, MeshTrust, ServiceIdentity, ServiceState, TlsStatus,
@@ -48,26 +49,26 @@ pub(crate) fn mesh_services(plan: &mut Plan<'_>, proxies: &Proxies) {
         }
         status.dataplane_proxies =
             proxies::count(plan.snapshot(), &dataplanes, |dataplane| proxies::serves(dataplane, spec));
-        let spec = observed_spec(&held, spec, state, ids);
-        let mut builder = held.to_builder().status(&status);
-        builder.spec = spec;
-        plan.put(builder);
+        match observed_spec(&held, spec, state, ids) {
+            None => plan.put_status(&held, &status),
+            Some(spec) => plan.put(Builder { spec, ..held.to_builder().status(&status) }),
+        }
     }
 }
 
-/// The spec with what is observed, and everything else as its author wrote it.
+/// The spec with what is observed, and everything else as its author wrote it; `None` if it says so already.
 fn observed_spec(
     held: &Resource,
     spec: &MeshService,
     state: ServiceState,
     ids: BTreeSet<ServiceIdentity>,
-) -> Payload {
+) -> Option<Payload> {
     let ids: Vec<_> = ids.into_iter().collect();
     if spec.state == state && spec.identities == ids {
-        return held.raw_spec().clone();
+        return None;
     }
     let Ok(Value::Object(mut document)) = serde_json::from_slice(held.raw_spec().bytes()) else {
-        return held.raw_spec().clone();
+        return None;
     };
     document.insert("state".into(), json!(state));
     if ids.is_empty() {
@@ -75,7 +76,7 @@ fn observed_spec(
     } else {
         document.insert("identities".into(), json!(ids));
     }
-    Payload::from_bytes(Value::Object(document).to_string())
+    Some(Payload::from_bytes(Value::Object(document).to_string()))
 }
 
 fn trust_domains(plan: &Plan<'_>) -> BTreeSet<String> {
@@ -105,6 +106,6 @@ pub(crate) fn multi_zone_services(plan: &mut Plan<'_>) {
         let mut status = held.status::<MeshMultiZoneServiceStatus>().cloned().unwrap_or_default();
         status.mesh_services = matched.into_iter().collect();
         status.conditions = vec![condition];
-        plan.put(held.to_builder().status(&status));
+        plan.put_status(&held, &status);
     }
 }
