@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context;
-use control_api::{Api, BuildInfo, NoProxies, ProxyInspector};
+use control_api::{Api, BuildInfo, ProxyInspector, StoredProxies};
 use control_plane::{Foundation, Parts, ServerTls};
 use model::labels::Plane;
 use model::{Labels, Timestamp, validation};
@@ -15,7 +15,7 @@ use store::index::SnapshotReceiver;
 
 use crate::cli::RunArgs;
 use crate::config::{Config, ZoneConfig};
-use crate::{kds, proxies, setup};
+use crate::{dp_server, kds, proxies, setup};
 
 /// Prefix of metrics.
 const METRICS: &str = "isthmus_zone";
@@ -52,6 +52,7 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     let mut metrics = Registry::with_prefix(METRICS);
     let kds_metrics = ::kds::Metrics::new(&mut metrics);
     let link_metrics = kds::LinkMetrics::new(&mut metrics);
+    let proxy_metrics = dp_server::Metrics::new(&mut metrics);
     let mut foundation = Foundation::open(Parts {
         name: "zone-cp",
         data_dir: config.data_dir.as_deref(),
@@ -72,7 +73,8 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     };
     if args.common.api_only {
         let snapshots = foundation.index().await?;
-        let served = (plane, build, Arc::new(NoProxies) as Arc<dyn ProxyInspector>);
+        let proxies = StoredProxies::new(snapshots.clone(), &*config.zone.name);
+        let served = (plane, build, Arc::new(proxies) as Arc<dyn ProxyInspector>);
         return api(foundation, config, snapshots, served, None).await;
     }
     setup::only_zone(&foundation.store, &plane, now()).await?;
@@ -86,8 +88,9 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
         foundation.write_private(ADMIN_TOKEN_FILE, &token)?;
     }
     let snapshots = foundation.index().await?;
-    let proxies: Arc<dyn ProxyInspector> =
-        Arc::new(proxies::spawn(&mut foundation, &config, &plane, &snapshots, &build.instance_id)?);
+    let instance = &build.instance_id;
+    let served = proxies::spawn(&mut foundation, &config, &plane, &snapshots, instance, proxy_metrics)?;
+    let proxies: Arc<dyn ProxyInspector> = Arc::new(served);
     if federated {
         let link = link(&config, &build.instance_id, store_id)?;
         let deps = kds::Deps {

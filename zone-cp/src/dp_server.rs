@@ -14,6 +14,7 @@ mod end;
 mod health;
 mod insight;
 mod inspect;
+mod metrics;
 mod node;
 mod proxies;
 mod registration;
@@ -42,6 +43,7 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 
 pub use admin::AdminError;
+pub use metrics::Metrics;
 pub use proxies::{ConnectedProxy, Progress};
 
 use context::Context;
@@ -102,6 +104,8 @@ pub struct DpServerConfig {
     pub health: HealthConfig,
     /// For every proxy's configuration.
     pub settings: Settings,
+    /// Where it is counted.
+    pub metrics: Metrics,
 }
 
 impl DpServerConfig {
@@ -136,6 +140,7 @@ impl DpServerConfig {
             shared_store: false,
             health: HealthConfig::default(),
             settings: Settings::default(),
+            metrics: Metrics::default(),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context;
-use control_plane::Foundation;
+use control_plane::{Foundation, StoreBackend};
 use model::labels::Plane;
 use model::{Resource, Timestamp};
 use proxy_config::Identity;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::config::{Config, ProxyAuth};
 use crate::controllers;
-use crate::dp_server::{self, DpServerConfig, Handle, HealthConfig, Identities};
+use crate::dp_server::{self, DpServerConfig, Handle, HealthConfig, Identities, Metrics};
 use crate::identity::{Clock, Issuer};
 
 impl Identities for Issuer {
@@ -38,6 +38,7 @@ pub fn spawn(
     plane: &Plane,
     snapshots: &SnapshotReceiver,
     instance: &str,
+    metrics: Metrics,
 ) -> anyhow::Result<Handle> {
     let clock: Clock = Arc::new(|| Timestamp::from_system(SystemTime::now()));
     let (store, tasks) = (&foundation.store, &foundation.tasks);
@@ -51,7 +52,7 @@ pub fn spawn(
         identities: issuer,
         plane: plane.clone(),
     };
-    let server = server(foundation, config, instance)?;
+    let server = DpServerConfig { metrics, ..server(foundation, config, instance)? };
     let handle = dp_server::spawn(&foundation.tasks, server, deps).context("dpServer.port")?;
     foundation.port("dpServer", handle.address().port());
     Ok(handle)
@@ -72,6 +73,7 @@ fn server(foundation: &Foundation, config: &Config, instance: &str) -> anyhow::R
         xds_host: section.public_host.clone(),
         xds_port: section.public_port,
         admin_port: section.admin_port,
+        shared_store: config.store.r#type == StoreBackend::Etcd,
         deregistration_delay: section.deregistration_delay.get(),
         health: HealthConfig { enabled: section.health_enabled, interval: section.health_interval.get() },
         ..defaults

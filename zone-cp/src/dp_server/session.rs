@@ -136,6 +136,15 @@ impl Session {
         self.subscriptions.iter().map(|((_, type_url), held)| (type_url.as_str(), held.counters))
     }
 
+    /// What was sent, over all types.
+    pub(crate) fn total(&self) -> Counters {
+        self.counters().fold(Counters::default(), |total, (_, counters)| Counters {
+            sent: total.sent + counters.sent,
+            acknowledged: total.acknowledged + counters.acknowledged,
+            rejected: total.rejected + counters.rejected,
+        })
+    }
+
     /// Why the newest response of a type was refused, for types where it was.
     pub(crate) fn refusals(&self) -> impl Iterator<Item = (&str, &str)> {
         self.subscriptions

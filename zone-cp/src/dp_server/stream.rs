@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use envoy_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use futures::FutureExt;
@@ -24,7 +24,7 @@ use super::insight::{self, Observed};
 use super::node::Peer;
 use super::proxies::{Place, Progress};
 use super::registration;
-use super::session::Session;
+use super::session::{Counters, Session};
 use super::views::MeshState;
 
 /// A peer that opens a stream says who it is at once.
@@ -61,11 +61,14 @@ pub(super) async fn run(context: Arc<Context>, mut accepted: Accepted) {
         Ok(stream) => stream,
         Err(status) => {
             tracing::info!(peer = ?accepted.peer, code = ?status.code(), reason = status.message(), "stream refused");
+            context.config.metrics.refused.inc();
             let _ = accepted.responses.send(Err(status)).await;
             return;
         }
     };
+    context.config.metrics.connected.inc();
     let end = stream.serve(&mut accepted).await;
+    context.config.metrics.connected.dec();
     let key = stream.place.live.key.clone();
     tracing::info!(dataplane = %key, %end, "proxy disconnected");
     if let Some(status) = end.status() {
@@ -130,6 +133,7 @@ async fn open(context: &Arc<Context>, accepted: &mut Accepted) -> Result<Stream,
         stamp: credentials::stamp(&snapshot, &peer.key.mesh),
         token: accepted.token.clone(),
         identity: None,
+        counted: Counters::default(),
         observed: observed_tx,
         recorder,
     })
@@ -174,6 +178,8 @@ struct Stream {
     /// What the token was checked with.
     stamp: Vec<Revision>,
     identity: Option<Arc<Identity>>,
+    /// As far as metrics know.
+    counted: Counters,
     observed: watch::Sender<Arc<Observed>>,
     recorder: JoinHandle<()>,
 }
@@ -258,7 +264,9 @@ impl Stream {
             None => proxy,
         };
         let settings = &self.context.config.settings;
+        let began = Instant::now();
         let config = Arc::new(proxy_config::generate(&state.view, &proxy, identity.as_deref(), settings));
+        self.context.config.metrics.generated(began.elapsed());
         self.place.live.generated(Arc::clone(&config));
         self.session.advance(config);
         let trusts = state.snapshot.in_mesh(Kind::MESH_TRUST, dataplane.mesh());
@@ -271,7 +279,10 @@ impl Stream {
     }
 
     /// Tells how the proxy stands.
-    fn report(&self) {
+    fn report(&mut self) {
+        let total = self.session.total();
+        self.context.config.metrics.counted(self.counted, total);
+        self.counted = total;
         let refusals = self.session.refusals().map(|(kind, why)| (kind.to_owned(), why.to_owned()));
         let progress = Progress { settled: self.session.is_settled(), refusals: refusals.collect() };
         self.place.live.progressed(progress);
