@@ -21,9 +21,11 @@ mod query;
 mod routes;
 mod schema_check;
 mod server;
+mod stored;
 mod syntax;
 
 pub use config::{ApiConfig, HttpsConfig};
 pub use preload::{PreloadError, preload};
 pub use proxies::{AdminQuery, InspectError, NoProxies, ProxyInspector};
 pub use server::{Api, ApiError, BuildInfo, Handle, router, spawn};
+pub use stored::StoredProxies;

@@ -55,7 +55,8 @@ pub enum PreloadError {
 pub async fn preload(store: &Store, file: &Path) -> Result<usize, PreloadError> {
     let path = || file.to_owned();
     let text = std::fs::read_to_string(file).map_err(|source| PreloadError::Read { path: path(), source })?;
-    let documents = yaml::documents(&text).map_err(|reason| PreloadError::Yaml { path: path(), reason })?;
+    let documents =
+        yaml::documents_last_wins(&text).map_err(|reason| PreloadError::Yaml { path: path(), reason })?;
     let now = Timestamp::from_system(SystemTime::now());
     for (at, document) in documents.iter().enumerate() {
         let parsed = rest::parse(document).map_err(|source| PreloadError::Resource {

@@ -7,7 +7,19 @@ use serde_json::Value;
 /// # Errors
 /// The parser's message, with line and column.
 pub fn documents(text: &str) -> Result<Vec<Value>, String> {
-    let options = serde_saphyr::Options::default();
+    read(text, serde_saphyr::Options::default())
+}
+
+/// Reads a stream as [`documents`] does, except that of a key that is given twice the last value counts: for
+/// dumps that other programs wrote.
+///
+/// # Errors
+/// The parser's message, with line and column.
+pub fn documents_last_wins(text: &str) -> Result<Vec<Value>, String> {
+    read(text, serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins })
+}
+
+fn read(text: &str, options: serde_saphyr::Options) -> Result<Vec<Value>, String> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple_with_options(text, options).map_err(|e| e.to_string())?;
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
@@ -34,6 +46,7 @@ mod tests {
     #[test]
     fn a_broken_document_says_where() {
         assert!(documents("a: [1\n").is_err());
+        assert_eq!(documents_last_wins("a: 1\na: 2\n"), Ok(vec![serde_json::json!({"a": 2})]));
         assert!(documents("a: 1\na: 2\n").expect_err("a duplicate key").contains("duplicate"));
     }
 }
