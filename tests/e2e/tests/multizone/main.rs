@@ -143,6 +143,7 @@ fn a_global_on_etcd_goes_on_when_etcd_is_back() {
 #[test]
 fn a_zone_joins_only_with_a_valid_token_of_its_own() {
     let (_folder, mut topology) = support::global_only();
+    let (_other_folder, other) = support::global_only();
     let api = topology.global.api();
     let day = std::time::Duration::from_secs(86_400);
     let own = api.zone_token("north", day).unwrap();
@@ -150,7 +151,7 @@ fn a_zone_joins_only_with_a_valid_token_of_its_own() {
         ("of another zone", "south", own.clone()),
         ("expired", "late", api.zone_token("late", std::time::Duration::from_secs(1)).unwrap()),
         ("unsigned", "forged", support::unsigned(&own)),
-        ("none", "empty", String::new()),
+        ("signed by another key", "alien", other.global.api().zone_token("alien", day).unwrap()),
     ];
     support::until_expired(&tokens[1].2);
     for (what, zone, token) in tokens {
@@ -165,6 +166,57 @@ fn a_zone_joins_only_with_a_valid_token_of_its_own() {
         let zones = api.list("/zones").unwrap();
         assert!(!zones.iter().any(|found| found["name"] == zone), "{what}: {zones:?}");
     }
+}
+
+#[test]
+fn a_disabled_zone_leaves_the_others_at_once_and_comes_back() {
+    let mesh = Mesh::start();
+    let api = mesh.topology.global.api();
+    let mut zone = api.get("/zones/west").unwrap();
+    zone["enabled"] = false.into();
+    api.apply(&zone).unwrap();
+    patience().until("the services of west to be gone", || mesh.services_in_east(&["east"])).unwrap();
+    patience()
+        .until("west to be out of reach", || match mesh.request_west() {
+            Err(_) | Ok(Answer::Refused(..)) => Ok(()),
+            Ok(reached) => anyhow::bail!("{reached:?}"),
+        })
+        .unwrap();
+    // The zone itself goes on.
+    assert!(mesh.dataplanes("west").len() >= 2);
+    zone["enabled"] = true.into();
+    api.apply(&zone).unwrap();
+    mesh.until_west_answers();
+}
+
+#[test]
+fn a_mesh_that_exchanges_no_trust_keeps_bundles_at_home() {
+    let mesh = Mesh::start();
+    let api = mesh.topology.global.api();
+    let bundles = |expected: usize| {
+        let held = mesh.topology.zones["east"].plane.api().list("/meshes/default/meshtrusts")?;
+        anyhow::ensure!(held.len() == expected, "{} bundles", held.len());
+        Ok(())
+    };
+    patience().until("the bundles of both zones", || bundles(2)).unwrap();
+    let mut default = api.get("/meshes/default").unwrap();
+    default["labels"]["isthmus.io/trust-exchange"] = "disabled".into();
+    api.apply(&default).unwrap();
+    patience().until("the bundle of west to be gone", || bundles(1)).unwrap();
+    default["labels"]["isthmus.io/trust-exchange"] = "enabled".into();
+    api.apply(&default).unwrap();
+    patience().until("the bundles of both zones", || bundles(2)).unwrap();
+    mesh.until_west_answers();
+}
+
+#[test]
+fn a_proxy_with_the_token_of_another_workload_is_refused_with_the_reason() {
+    let (_folder, mut topology) = support::global_only();
+    topology.join("east").unwrap();
+    topology.apply_manifests().unwrap();
+    let reason = support::reason_of_refused_proxy(&mut topology, "another");
+    assert!(reason.contains("workload"), "{reason}");
+    assert!(topology.zones["east"].plane.api().list("/meshes/default/dataplanes").unwrap().is_empty());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The mesh that tests start from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,9 +11,11 @@ use e2e::manifest;
 use e2e::patience::Patience;
 use e2e::plane::Toolbox;
 use e2e::process::{Process, Program};
+use e2e::proxy::{Proxy, ProxyPlan};
 use e2e::topology::{Answer, Outbounds, Topology, request};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use serde_json::json;
 use tempfile::TempDir;
 
 /// Two zones with ingresses and backends, and a frontend in east that reaches all of them.
@@ -192,6 +194,15 @@ impl Mesh {
             .collect()
     }
 
+    /// Whether east knows services of these zones and of no other.
+    pub(crate) fn services_in_east(&self, zones: &[&str]) -> anyhow::Result<()> {
+        let services = self.topology.zones["east"].plane.api().list("/meshes/default/meshservices")?;
+        let found: BTreeSet<_> =
+            services.iter().filter_map(|service| service["labels"]["kuma.io/zone"].as_str()).collect();
+        ensure!(found == zones.iter().copied().collect(), "{found:?}");
+        Ok(())
+    }
+
     fn names(&self, zone: &str, path: &str) -> Vec<String> {
         let items = self.topology.zones[zone].plane.api().list(path).unwrap();
         items.iter().map(|item| format!("{} {}", item["name"], item["creationTime"])).collect()
@@ -204,6 +215,37 @@ fn reached(port: u16) -> anyhow::Result<String> {
         Answer::Reached(reached) => Ok(reached.service),
         Answer::Refused(status, text) => Err(anyhow!("{status} {text}")),
     }
+}
+
+/// What mesh-dp says when it gives up, for a backend in east with the token of another workload.
+pub(crate) fn reason_of_refused_proxy(topology: &mut Topology, workload: &str) -> String {
+    let api = topology.zones["east"].plane.api();
+    let claims = json!({"mesh": "default", "workload": workload, "validFor": "1h"});
+    let token = patience().until("a token", || api.token("dataplane", &claims)).unwrap();
+    let [port, service_port] = e2e::ports::free().unwrap();
+    let vars = [
+        ("address", "127.0.0.1".to_owned()),
+        ("port", port.to_string()),
+        ("servicePort", service_port.to_string()),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let plan = ProxyPlan {
+        name: "backend",
+        dataplane: &deploy().join("dataplanes/backend.yaml"),
+        vars: &vars,
+        token: &token,
+        folder: folder.path(),
+        drain_time: "1s",
+    };
+    let mut proxy = Proxy::start(&toolbox(), &topology.zones["east"].plane, &plan).unwrap();
+    patience()
+        .until("mesh-dp to give up", || {
+            let ended = proxy.process().ended()?;
+            let status = ended.ok_or_else(|| anyhow!("it goes on: {}", proxy.process().log_tail()))?;
+            ensure!(!status.success(), "it succeeded");
+            Ok(proxy.process().log_tail())
+        })
+        .unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// How often the global has refused a zone.
