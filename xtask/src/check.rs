@@ -38,7 +38,7 @@ fn formatting() -> anyhow::Result<()> {
 }
 
 fn clippy() -> anyhow::Result<()> {
-    let lints = ["--", "-D", "warnings", "-D", "clippy::too_many_lines"];
+    let lints = ["--", "-D", "warnings"];
     shell::run(shell::cargo().args(["clippy", "--workspace", "--all-targets", "--locked"]).args(lints))
 }
 

@@ -12,6 +12,9 @@ use crate::{shell, workspace};
 /// Lines of a file, tests left out.
 const FILE_LINES: usize = 500;
 
+/// Lines of a function between its head and its end, without blank ones and comments.
+const FUNCTION_LINES: usize = 100;
+
 /// The crates of the workspace that each of them may use; tests may use more.
 /// INVARIANT: arrows point from binaries to libraries and never back.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -94,6 +97,9 @@ fn file_breaches(path: &Path, text: &str) -> Vec<String> {
     if !is_test && lines > FILE_LINES {
         breaches.push(format!("{lines} lines without tests, more than {FILE_LINES}"));
     }
+    for (name, lines) in long_functions(text) {
+        breaches.push(format!("{name} has {lines} lines, more than {FUNCTION_LINES}"));
+    }
     for (number, line) in text.lines().enumerate() {
         let line = line.trim_start();
         if line.starts_with("#[ignore") {
@@ -104,6 +110,37 @@ fn file_breaches(path: &Path, text: &str) -> Vec<String> {
         }
     }
     breaches
+}
+
+/// Functions that are too long. As rustfmt writes them, a function ends at the first `}` under its beginning.
+fn long_functions(text: &str) -> Vec<(&str, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut long = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Some(name) = function_name(line) else { continue };
+        let indent = line.len() - line.trim_start().len();
+        let body = lines.get(at + 1..).unwrap_or_default();
+        let ends = |line: &&str| line.len() == indent + 1 && line.ends_with('}');
+        let count = body
+            .iter()
+            .take_while(|line| !ends(line))
+            .filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with("//"))
+            .count();
+        // A declaration without a body ends on its own line or with its arguments.
+        if count > FUNCTION_LINES && body.iter().any(|line| ends(&line)) && !line.ends_with(';') {
+            long.push((name, count));
+        }
+    }
+    long
+}
+
+/// The name of the function that a line begins.
+fn function_name(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace();
+    let modifiers = ["pub", "pub(crate)", "pub(super)", "async", "const", "extern", "default"];
+    let first = words.find(|word| !modifiers.contains(word))?;
+    (first == "fn").then_some(())?;
+    words.next()?.split(['(', '<']).next()
 }
 
 /// Dependencies within the workspace that the table does not allow.
@@ -142,6 +179,20 @@ mod tests {
         assert!(file_breaches(Path::new("a/src/b.rs"), &tested).is_empty());
         assert_eq!(file_breaches(Path::new("a/src/mod.rs"), "fn f() {}").len(), 2);
         assert_eq!(file_breaches(Path::new("a.rs"), "//! A.\n    #[ignore]\n    // TODO: b\n").len(), 2);
+    }
+
+    #[test]
+    fn functions_are_measured_without_blanks_and_comments() {
+        let function = |lines: usize| {
+            format!(
+                "    pub async fn f<T>(a: T) {{\n{}    }}\n",
+                "        x();\n\n        // y\n".repeat(lines)
+            )
+        };
+        assert!(long_functions(&function(FUNCTION_LINES)).is_empty());
+        let two = function(FUNCTION_LINES + 1) + &function(1);
+        assert_eq!(long_functions(&two), [("f", FUNCTION_LINES + 1)]);
+        assert_eq!(function_name("let f = fn_name(a);"), None);
     }
 
     #[test]

