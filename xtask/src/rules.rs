@@ -127,7 +127,7 @@ fn long_functions(text: &str) -> Vec<(&str, usize)> {
             .filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with("//"))
             .count();
         // A declaration without a body ends on its own line or with its arguments.
-        if count > FUNCTION_LINES && body.iter().any(|line| ends(&line)) && !line.ends_with(';') {
+        if count > FUNCTION_LINES && body.iter().any(ends) && !line.ends_with(';') {
             long.push((name, count));
         }
     }

@@ -1,7 +1,7 @@
 //! From a snapshot and a proxy to Envoy's configuration.
 //!
 //! Between the index and the configuration stream: a [`MeshView`] holds what all proxies of a mesh share and is made
-//! once per snapshot, [`generate`] answers for one proxy. Nothing here does I/O or reads a clock; equal input gives
+//! once per snapshot, [`generate()`] answers for one proxy. Nothing here does I/O or reads a clock; equal input gives
 //! equal bytes, in whatever order resources arrived, and a resource that cannot be read takes only itself away.
 
 mod config;
