@@ -5,6 +5,7 @@
 mod access;
 mod errors;
 mod harness;
+mod inspection;
 mod lists;
 mod resources;
 mod served;
