@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::http::StatusCode;
 use bytes::Bytes;
-use control_api::{AdminQuery, ApiConfig, ApiError, HttpsConfig, InspectError, NoProxies, ProxyInspector};
+use control_api::{
+    AdminQuery, ApiConfig, ApiError, HttpsConfig, InspectError, NoProxies, ProxyInspector, StoredProxies,
+};
 use model::labels::Plane;
 use model::{Key, rest};
 use runtime::Tasks;
@@ -73,6 +75,34 @@ async fn a_sender_of_a_body_that_is_too_large_reads_the_answer() {
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(answer.contains("/std-errors"), "{answer}");
     tasks.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_only_the_store_knows_has_a_configuration() {
+    let tasks = Tasks::new();
+    let store: Store = Arc::new(MemoryStore::new());
+    let documents = [
+        json!({"type": "Mesh", "name": "default"}),
+        dataplane("default", "dp"),
+        dataplane("default", "unseen"),
+        json!({"type": "DataplaneInsight", "mesh": "default", "name": "dp"}),
+    ];
+    for document in &documents {
+        let resource = rest::parse(document).unwrap().resource.build();
+        store.commit(vec![Op::create(resource)]).await.unwrap();
+    }
+    let snapshots = api(&store, &tasks, standalone(), Arc::new(NoProxies)).await.snapshots;
+    let proxies = StoredProxies::new(snapshots, "default");
+    let key = |name: &str| Key::new(model::Kind::DATAPLANE, "default", name);
+    let xds = proxies.configuration(&key("dp"), false).await.unwrap();
+    let clusters = &xds["type.googleapis.com/envoy.config.cluster.v3.Cluster"];
+    assert!(clusters.get("self_inbound_dp_8080").is_some(), "{clusters}");
+    for name in ["unseen", "none"] {
+        let error = proxies.configuration(&key(name), false).await.unwrap_err();
+        assert!(matches!(error, InspectError::NotConnected(_)), "{name}: {error}");
+    }
+    let query = AdminQuery::Clusters { json: true };
+    assert_eq!(proxies.admin(&key("dp"), query).await, Err(InspectError::NotAvailable));
 }
 
 /// Knows one proxy.

@@ -12,7 +12,7 @@ use crate::json;
 use crate::problem::Problem;
 use crate::query::{Filter, Paging};
 use crate::routes::call::{Answer, Call, Failure, kind_of};
-use crate::routes::read::{self, Page};
+use crate::routes::read::Page;
 
 /// GET of the proxies that a policy selects.
 pub(super) async fn of_policy(
@@ -27,7 +27,7 @@ pub(super) async fn of_policy(
     let snapshot = app.snapshot();
     App::require_mesh(&snapshot, &mesh)?;
     let policy = snapshot.resource(&Key::new(kind, &mesh, &name));
-    let policy = policy.ok_or_else(|| Problem::not_found(read::ONE))?;
+    let policy = policy.ok_or_else(|| missing(kind))?;
     let set = PolicySet::new([policy]);
     // Every proxy is asked as if it were in the policy's zone: the question is whom the policy means.
     let zone = policy.zone().unwrap_or_default();
@@ -46,13 +46,17 @@ pub(super) async fn of_service(
     let snapshot = app.snapshot();
     App::require_mesh(&snapshot, &mesh)?;
     let service = snapshot.resource(&Key::new(Kind::MESH_SERVICE, &mesh, &name));
-    let service = service.ok_or_else(|| Problem::not_found(read::ONE))?;
+    let service = service.ok_or_else(|| missing(Kind::MESH_SERVICE))?;
     let spec = service.spec::<MeshService>().map_err(|error| Problem::undecodable(&error))?;
     list(&app, &call, &mesh, |dataplane| {
         let by_name = spec.selector.dataplane_ref.as_ref().is_some_and(|one| one.name == dataplane.name());
         let by_labels = spec.selector.dataplane_labels.as_ref();
         by_name || by_labels.is_some_and(|selector| selector.selects(dataplane))
     })
+}
+
+fn missing(kind: Kind) -> Problem {
+    Problem::not_found(format!("Could not retrieve {kind}"))
 }
 
 fn list(app: &App, call: &Call, mesh: &str, selected: impl Fn(&Resource) -> bool) -> Answer {

@@ -40,14 +40,8 @@ pub(super) async fn of_inbound(
         let mut rules = Vec::new();
         for policy in selected.of_section(section) {
             for rule in policy.items("rules") {
-                let mut shown = json!({
-                    "kri": policy.kri,
-                    "conf": conf::shown(rule.get("default").unwrap_or(&Value::Null)),
-                });
-                if let (Some(matches), Some(fields)) = (rule.get("matches"), shown.as_object_mut()) {
-                    fields.insert("matches".into(), matches.clone());
-                }
-                rules.push(shown);
+                let conf = conf::shown(rule.get("default").unwrap_or(&Value::Null));
+                rules.push(json!({"kri": policy.kri, "conf": conf}));
                 if found.last() != Some(&&policy.kri) {
                     found.push(&policy.kri);
                 }

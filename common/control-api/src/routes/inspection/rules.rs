@@ -77,11 +77,8 @@ fn inbound_rules(inspected: &Inspected, selected: &Selected) -> Vec<Value> {
         for policy in selected.of_section(section) {
             for (index, item) in policy.items("rules").enumerate() {
                 let conf = conf::shown(item.get("default").unwrap_or(&Value::Null));
-                let mut rule = json!({"conf": [conf], "origin": [origin(policy, index)]});
-                if let (Some(matches), Some(fields)) = (item.get("matches"), rule.as_object_mut()) {
-                    fields.insert("match".into(), matches.clone());
-                }
-                rules.push(rule);
+                let rule = json!({"conf": [conf], "origin": [origin(policy, index)]});
+                rules.extend(by_match(rule, item.get("matches")));
             }
         }
         if rules.is_empty() {
@@ -94,6 +91,22 @@ fn inbound_rules(inspected: &Inspected, selected: &Selected) -> Vec<Value> {
         shown.push(json!({"inbound": inbound, "rules": rules}));
     }
     shown
+}
+
+/// A rule once for each match that it has, or once without.
+fn by_match(rule: Value, matches: Option<&Value>) -> Vec<Value> {
+    let matches = matches.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if matches.is_empty() {
+        return vec![rule];
+    }
+    let with = |one: &Value| {
+        let mut rule = rule.clone();
+        if let Some(fields) = rule.as_object_mut() {
+            fields.insert("match".into(), one.clone());
+        }
+        rule
+    };
+    matches.iter().map(with).collect()
 }
 
 /// Something that `to` items name: a resource, or a section of it.
