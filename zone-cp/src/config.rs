@@ -3,12 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use anyhow::Context;
 use control_api::ApiConfig;
 use control_api::defaults::DefaultsConfig;
 use control_plane::{DiagnosticsConfig, StoreConfig, TlsSection};
 use runtime::config::{HumanDuration, Secret};
 use runtime::telemetry::TelemetryConfig;
 use serde::{Deserialize, Serialize};
+
+use crate::controllers::{DEFAULT_GRACE, Range, VipRanges};
 
 /// The configuration of a zone control plane.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -25,6 +28,10 @@ pub struct Config {
     pub api: ApiConfig,
     /// Where proxies connect.
     pub dp_server: DpServerSection,
+    /// Where virtual addresses come from.
+    pub ipam: IpamSection,
+    /// What becomes of services without proxies.
+    pub mesh_service: MeshServiceSection,
     /// Metrics, health and readiness.
     pub diagnostics: DiagnosticsConfig,
     /// Logs and traces.
@@ -118,5 +125,83 @@ impl Default for DpServerSection {
             health_enabled: true,
             health_interval: HumanDuration::from_secs(5),
         }
+    }
+}
+
+/// The section `ipam`: ranges of virtual addresses, `address/length`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct IpamSection {
+    /// Of MeshServices.
+    pub mesh_service: CidrSection,
+    /// Of MeshExternalServices.
+    pub mesh_external_service: CidrSection,
+    /// Of MeshMultiZoneServices.
+    pub mesh_multi_zone_service: CidrSection,
+}
+
+/// A range of addresses.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct CidrSection {
+    /// The range.
+    pub cidr: String,
+}
+
+impl Default for IpamSection {
+    fn default() -> Self {
+        let ranges = VipRanges::default();
+        let section = |range: Range| CidrSection { cidr: range.to_string() };
+        Self {
+            mesh_service: section(ranges.mesh_service),
+            mesh_external_service: section(ranges.mesh_external_service),
+            mesh_multi_zone_service: section(ranges.mesh_multi_zone_service),
+        }
+    }
+}
+
+impl IpamSection {
+    /// The ranges.
+    ///
+    /// # Errors
+    /// The key whose value is no range.
+    pub fn ranges(&self) -> anyhow::Result<VipRanges> {
+        let range = |key: &str, section: &CidrSection| {
+            let text = &section.cidr;
+            Range::parse(text)
+                .with_context(|| format!("ipam.{key}.cidr: {text:?} is no range: expected a.b.c.d/n"))
+        };
+        Ok(VipRanges {
+            mesh_service: range("meshService", &self.mesh_service)?,
+            mesh_external_service: range("meshExternalService", &self.mesh_external_service)?,
+            mesh_multi_zone_service: range("meshMultiZoneService", &self.mesh_multi_zone_service)?,
+        })
+    }
+}
+
+/// The section `meshService`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct MeshServiceSection {
+    /// How long a generated MeshService whose last proxy is gone is kept.
+    pub deletion_grace_period: HumanDuration,
+}
+
+impl Default for MeshServiceSection {
+    fn default() -> Self {
+        Self { deletion_grace_period: HumanDuration::from_secs(DEFAULT_GRACE.as_secs()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_ranges_are_ranges_and_another_is_named_by_its_key() {
+        let ranges = IpamSection::default().ranges().unwrap();
+        assert_eq!(ranges.mesh_service.to_string(), "241.0.0.0/8");
+        let bad = IpamSection { mesh_service: CidrSection { cidr: "241/8".into() }, ..Default::default() };
+        assert!(bad.ranges().unwrap_err().to_string().starts_with("ipam.meshService.cidr"));
     }
 }

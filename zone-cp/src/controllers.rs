@@ -33,7 +33,7 @@ use plan::Plan;
 use proxies::Proxies;
 
 /// How long what has lost its last user is kept, as the peer does.
-const DEFAULT_GRACE: Duration = Duration::from_secs(3600);
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(3600);
 
 /// What controllers need to know.
 #[derive(Clone, Debug)]

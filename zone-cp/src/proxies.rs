@@ -42,7 +42,11 @@ pub fn spawn(
 ) -> anyhow::Result<Handle> {
     let clock: Clock = Arc::new(|| Timestamp::from_system(SystemTime::now()));
     let (store, tasks) = (&foundation.store, &foundation.tasks);
-    let settings = controllers::Settings::new(plane.clone());
+    let settings = controllers::Settings {
+        plane: plane.clone(),
+        vip_ranges: config.ipam.ranges()?,
+        deletion_grace: config.mesh_service.deletion_grace_period.get(),
+    };
     controllers::spawn(tasks, Arc::clone(store), snapshots.clone(), settings, Arc::clone(&clock));
     let issuer = Arc::new(Issuer::new(plane.zone().unwrap_or_default(), clock));
     issuer.spawn(tasks);
