@@ -1,43 +1,63 @@
 //! What becomes of a proxy that has no stream any more.
 //!
-//! One that left (it closed its stream or its connection) takes its registration along. One that fell silent keeps
-//! it: its inbounds count as not ready until it is back. Both happen after a while, in which it may come back. When
+//! It may come back at once: after a moment without it, its inbounds count as not ready. One that left (it closed
+//! its stream or its connection) takes its registration along after a while; one that fell silent keeps it. When
 //! most proxies of a mesh are gone, the fault is more likely on this side: then nothing is said of those who are
-//! silent.
+//! gone, and they stay as ready as they were.
+
+use std::time::Duration;
 
 use kds_proto::mesh::dataplane::networking::inbound::{Health, State};
 use kds_proto::mesh::dataplane::networking::listener;
 use model::spec::{Dataplane, DataplaneInsight};
 use model::{Key, Kind, Resource};
 use store::retry_conflicts;
-use tokio::time::Duration;
 
 use super::context::Context;
 use super::insight;
 use super::registration;
 
+/// Time in which a proxy is back whose connection broke, or whose Envoy was started again.
+const MOMENT: Duration = Duration::from_secs(2);
 /// Time in which all proxies are back after a restart of this control plane: Envoy pauses for 30 s at most between
 /// attempts.
 const ALL_BACK: Duration = Duration::from_secs(60);
 
-/// Waits for a proxy to come back, and draws the consequences when it does not.
-pub(super) async fn after(context: &Context, key: &Key, left: bool) {
-    let stop = context.tasks.token();
-    tokio::select! {
-        () = tokio::time::sleep(context.config.deregistration_delay) => {}
-        () = stop.cancelled() => return,
+/// Waits for a proxy to come back, and draws the consequences when it does not. `registered`: whether it left and
+/// its registration is its own.
+pub(super) async fn after(context: &Context, key: &Key, registered: bool) {
+    let delay = context.config.deregistration_delay;
+    let moment = MOMENT.min(delay);
+    if !is_absent_after(context, key, moment).await {
+        return;
+    }
+    {
+        let _turn = context.turns.of(key).await;
+        if context.proxies.get(key).is_some() {
+            return;
+        }
+        if is_fault_ours(context, &key.mesh) {
+            tracing::debug!(dataplane = %key, "proxy is gone, as most of its mesh: it stays as ready as it is");
+        } else {
+            mark(context, key).await;
+        }
+    }
+    if !registered || !is_absent_after(context, key, delay - moment).await {
+        return;
     }
     // Whoever registers this proxy meanwhile waits, and is not robbed of what it found registered already.
     let _turn = context.turns.of(key).await;
-    if context.proxies.get(key).is_some() {
-        return;
-    }
-    if left {
+    if context.proxies.get(key).is_none() {
         remove(context, key).await;
-    } else if is_fault_ours(context, &key.mesh) {
-        tracing::warn!(dataplane = %key, "proxy is silent, as most of its mesh: its inbounds stay as they are");
-    } else {
-        mark(context, key).await;
+    }
+}
+
+/// Whether a proxy is still not back after some time, and this control plane still here.
+async fn is_absent_after(context: &Context, key: &Key, time: Duration) -> bool {
+    let stop = context.tasks.token();
+    tokio::select! {
+        () = tokio::time::sleep(time) => context.proxies.get(key).is_none(),
+        () = stop.cancelled() => false,
     }
 }
 
@@ -58,20 +78,20 @@ async fn mark(context: &Context, key: &Key) {
     let now = (context.now)();
     let written = retry_conflicts(&*context.deps.store, key, |stored| {
         let held = &stored?.resource;
-        let next = silent(held.spec::<Dataplane>().ok()?)?;
+        let next = gone(held.spec::<Dataplane>().ok()?)?;
         let mut builder = Resource::to_builder(held).spec(&next);
         builder.modified = now;
         Some(builder.build())
     });
     match written.await {
-        Ok(true) => tracing::warn!(dataplane = %key, "proxy is silent: its inbounds count as not ready"),
+        Ok(true) => tracing::warn!(dataplane = %key, "proxy is gone: its inbounds count as not ready"),
         Ok(false) => {}
-        Err(error) => tracing::warn!(dataplane = %key, %error, "cannot mark a proxy that is silent"),
+        Err(error) => tracing::warn!(dataplane = %key, %error, "cannot mark a proxy that is gone"),
     }
 }
 
-/// The Dataplane of a proxy that nothing is known of; `None` where it says so already.
-fn silent(dataplane: &Dataplane) -> Option<Dataplane> {
+/// The Dataplane of a proxy that is gone; `None` where it says so already.
+fn gone(dataplane: &Dataplane) -> Option<Dataplane> {
     let mut next = dataplane.clone();
     let networking = next.networking.as_mut()?;
     for inbound in networking.inbound.iter_mut().filter(|inbound| inbound.state() == State::Ready) {
@@ -111,11 +131,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_silent_proxy_is_marked_once() {
+    fn a_proxy_that_is_gone_is_marked_once() {
         let inbound = Inbound { port: 80, ..Default::default() };
         let networking = Networking { inbound: vec![inbound], ..Default::default() };
-        let next = silent(&Dataplane { networking: Some(networking) }).unwrap();
+        let next = gone(&Dataplane { networking: Some(networking) }).unwrap();
         assert_eq!(next.networking.as_ref().unwrap().inbound[0].state(), State::NotReady);
-        assert_eq!(silent(&next), None);
+        assert_eq!(gone(&next), None);
     }
 }

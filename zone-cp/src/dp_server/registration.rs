@@ -4,9 +4,11 @@
 //! closes the stream or its connection, and has none here again after a while, its Dataplane and insight are
 //! removed: the process is gone, and others must not be sent to it. Nothing is removed
 //! - when this control plane stops, because proxies go on without it,
-//! - when a proxy falls silent, because it may go on behind a network that is broken (see [`super::absence`]),
+//! - when a proxy falls silent, because it may go on behind a network that is broken,
 //! - when the newest stream of the proxy is another control plane's,
 //! - for Dataplanes that were in the store without a proxy's doing.
+//!
+//! [`super::absence`] tells what happens meanwhile.
 
 use kds_proto::mesh::dataplane::networking::inbound::{Health, State};
 use kds_proto::mesh::dataplane::networking::{Inbound, Listener, listener};

@@ -79,8 +79,9 @@ pub(super) async fn run(context: Arc<Context>, mut accepted: Accepted) {
     let (registered, recorder) = stream.close();
     // An error would be a panic, which is logged where it happened.
     let _ = recorder.await;
-    if registered && end.is_departure() || end.is_silence() {
-        absence::after(&context, &key, end.is_departure()).await;
+    // Who did not bring its Dataplane along cannot say that it is ready again, but for its reports of health.
+    if (end.is_departure() || end.is_silence()) && (registered || context.config.health.enabled) {
+        absence::after(&context, &key, registered && end.is_departure()).await;
     }
 }
 

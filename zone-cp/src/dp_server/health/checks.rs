@@ -25,6 +25,8 @@ const ENVOY: &str = "system_envoy_admin";
 /// Defaults of a probe that does not set them.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How often a proxy reports whose application is not ready.
+const WAITING: Duration = Duration::from_secs(1);
 /// Sources of connections that transparent redirection lets through.
 const PASS_V4: &str = "127.0.0.6";
 const PASS_V6: &str = "::6";
@@ -40,6 +42,12 @@ pub(super) fn specifier(dataplane: &Dataplane, peer: &Peer, interval: Duration) 
             checks.entry(check.cluster_name.clone()).or_insert(check);
         }
     }
+    // Traffic waits for an application that is not ready, and for nothing where all are.
+    let waiting = networking
+        .inbound
+        .iter()
+        .any(|inbound| inbound.service_probe.is_some() && inbound.state() == State::NotReady);
+    let interval = if waiting { interval.min(WAITING) } else { interval };
     checks.extend(envoy(peer).map(|check| (ENVOY.to_owned(), check)));
     HealthCheckSpecifier {
         cluster_health_checks: checks.into_values().collect(),
@@ -237,8 +245,13 @@ mod tests {
         assert_eq!(first.interval.unwrap().seconds, 3);
         assert_eq!((first.timeout.unwrap().seconds, first.unhealthy_threshold), (2, Some(1)));
         assert_eq!(specifier.cluster_health_checks[1].health_checks[0].unhealthy_threshold, Some(4));
+        assert_eq!(specifier.interval.unwrap().seconds, 5);
         let none = super::specifier(&dataplane, &peer(&[]), Duration::from_secs(5));
         assert_eq!(none.cluster_health_checks.len(), 2, "an admin endpoint nobody told of is not probed");
+        let mut waiting = dataplane.clone();
+        waiting.networking.as_mut().unwrap().inbound[0].set_state(State::NotReady);
+        let waiting = super::specifier(&waiting, &peer(&[]), Duration::from_secs(5));
+        assert_eq!(waiting.interval.unwrap().seconds, 1);
     }
 
     #[test]
