@@ -84,6 +84,10 @@ impl Receiver {
     ///
     /// # Errors
     /// When the store fails; nothing of the failed commit was written, and the batch may be applied again.
+    #[tracing::instrument(
+        name = "kds apply", skip_all,
+        fields(peer = self.role.peer(), kind = %batch.kind, resources = batch.resources.len())
+    )]
     pub async fn apply(&self, batch: &Batch, now: Timestamp) -> Result<Applied, StoreError> {
         let mut applied = Applied::default();
         let mut ops = Vec::new();

@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use tracing::Instrument;
 
 use crate::tasks::{OnExit, Tasks};
 
@@ -174,7 +175,10 @@ pub fn spawn(
 }
 
 struct Server {
+    /// Of its tasks.
     name: String,
+    /// Of its spans.
+    server: Arc<str>,
     tasks: Tasks,
     router: Router,
     http: auto::Builder<TokioExecutor>,
@@ -193,7 +197,8 @@ impl Server {
             .max_concurrent_streams(options.max_concurrent_streams)
             .adaptive_window(true);
         let acceptor = options.tls.clone().map(TlsAcceptor::from);
-        Arc::new(Self { name: format!("{name} connection"), tasks, router, http, acceptor, options })
+        let server = name.as_str().into();
+        Arc::new(Self { name: format!("{name} connection"), server, tasks, router, http, acceptor, options })
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
@@ -252,7 +257,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let router = self.router.clone();
+        let (router, server) = (self.router.clone(), Arc::clone(&self.server));
         let received = Arc::new(AtomicUsize::new(0));
         let (read, asked) = (Arc::clone(&received), Arc::clone(&received));
         let heard = LastHeard::now();
@@ -270,7 +275,10 @@ impl Server {
             if let Some(chain) = &chain {
                 request.extensions_mut().insert(chain.clone());
             }
-            router.clone().oneshot(request)
+            let span = tracing::info_span!(
+                "request", server = %server, method = %request.method(), path = request.uri().path()
+            );
+            router.clone().oneshot(request).instrument(span)
         });
         let connection =
             self.http.serve_connection_with_upgrades(TokioIo::new(io), TowerToHyperService::new(service));
