@@ -26,13 +26,16 @@ struct State {
 /// Current resources and newest events.
 pub(crate) struct Log {
     state: Mutex<State>,
+    /// Held by the one commit that is under way: readers go on while it is made durable.
+    committing: Mutex<()>,
     changed: watch::Sender<Revision>,
 }
 
 impl Log {
     pub(crate) fn new(resources: BTreeMap<Key, Stored>, revision: Revision) -> Self {
         let state = State { resources, revision, events: VecDeque::new(), compacted: revision };
-        Self { state: Mutex::new(state), changed: watch::Sender::new(revision) }
+        let changed = watch::Sender::new(revision);
+        Self { state: Mutex::new(state), committing: Mutex::new(()), changed }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -66,26 +69,18 @@ impl Log {
         ops: Vec<Op>,
         persist: impl FnOnce(Revision, &[Op]) -> Result<(), StoreError>,
     ) -> Result<Revision, StoreError> {
-        let mut state = self.lock();
-        for op in &ops {
-            let found = state.resources.get(op.key()).map(|stored| stored.revision);
-            let holds = match op.expect() {
-                Expect::Any => true,
-                Expect::Absent => found.is_none(),
-                Expect::At(revision) => found == Some(revision),
-            };
-            if !holds {
-                return Err(StoreError::Conflict { key: op.key().clone() });
+        let _committing = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (revision, ops) = {
+            let state = self.lock();
+            state.check(&ops)?;
+            let ops: Vec<Op> = ops.into_iter().filter(|op| state.changes(op)).collect();
+            if ops.is_empty() {
+                return Ok(state.revision);
             }
-        }
-        let ops: Vec<Op> = ops.into_iter().filter(|op| state.changes(op)).collect();
-        if ops.is_empty() {
-            return Ok(state.revision);
-        }
-        let revision = Revision(state.revision.0 + 1);
+            (Revision(state.revision.0 + 1), ops)
+        };
         persist(revision, &ops)?;
-        state.apply(revision, ops);
-        drop(state);
+        self.lock().apply(revision, ops);
         self.changed.send_replace(revision);
         Ok(revision)
     }
@@ -126,6 +121,22 @@ impl Log {
 }
 
 impl State {
+    /// Whether every key is as the commit expects.
+    fn check(&self, ops: &[Op]) -> Result<(), StoreError> {
+        for op in ops {
+            let found = self.resources.get(op.key()).map(|stored| stored.revision);
+            let holds = match op.expect() {
+                Expect::Any => true,
+                Expect::Absent => found.is_none(),
+                Expect::At(revision) => found == Some(revision),
+            };
+            if !holds {
+                return Err(StoreError::Conflict { key: op.key().clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a write does anything: deleting what is not there does not.
     fn changes(&self, op: &Op) -> bool {
         matches!(op, Op::Put(..)) || self.resources.contains_key(op.key())
