@@ -1,6 +1,8 @@
 //! What the proxies of a mesh share, made once per snapshot that concerns the mesh. Streams wait for the view of
 //! their mesh; a change elsewhere does not wake them.
 
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,7 +11,9 @@ use model::Kind;
 use proxy_config::MeshView;
 use store::Snapshot;
 use store::index::SnapshotReceiver;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+
+use names::{Addresses, Names};
 
 /// Changes within this time are worked out together: about as long as a burst of commits takes.
 const DEBOUNCE: Duration = Duration::from_millis(5);
@@ -21,8 +25,8 @@ pub(crate) struct MeshState {
 }
 
 impl MeshState {
-    fn new(snapshot: &Arc<Snapshot>, mesh: &str, zone: &str) -> Arc<Self> {
-        let view = MeshView::new(snapshot, mesh, zone);
+    fn new(snapshot: &Arc<Snapshot>, mesh: &str, zone: &str, addresses: &Addresses) -> Arc<Self> {
+        let view = MeshView::with_names(snapshot, mesh, zone, addresses);
         Arc::new(Self { snapshot: Arc::clone(snapshot), view })
     }
 }
@@ -31,12 +35,16 @@ impl MeshState {
 pub(crate) struct Views {
     zone: String,
     state: Mutex<State>,
+    /// A view was made that nobody had asked for before.
+    fresh: Notify,
 }
 
 struct State {
     /// The snapshot that all views show, as far as it concerns them.
     seen: Arc<Snapshot>,
     meshes: BTreeMap<String, watch::Sender<Arc<MeshState>>>,
+    /// Of host names that views use.
+    addresses: Addresses,
 }
 
 /// Which meshes a change touches.
@@ -49,7 +57,8 @@ enum Touched {
 impl Views {
     /// Views of a zone, none of which is made before somebody waits for it.
     pub(crate) fn new(zone: &str, snapshot: Arc<Snapshot>) -> Self {
-        Self { zone: zone.into(), state: Mutex::new(State { seen: snapshot, meshes: BTreeMap::new() }) }
+        let state = State { seen: snapshot, meshes: BTreeMap::new(), addresses: Addresses::new() };
+        Self { zone: zone.into(), state: Mutex::new(state), fresh: Notify::new() }
     }
 
     /// The view of a mesh, now and as it changes.
@@ -58,20 +67,52 @@ impl Views {
         if let Some(sender) = state.meshes.get(mesh) {
             return sender.subscribe();
         }
-        let (sender, receiver) = watch::channel(MeshState::new(&state.seen, mesh, &self.zone));
+        let made = MeshState::new(&state.seen, mesh, &self.zone, &state.addresses);
+        let (sender, receiver) = watch::channel(made);
         state.meshes.insert(mesh.to_owned(), sender);
+        self.fresh.notify_one();
         receiver
     }
 
-    /// Follows the snapshots until they end.
+    /// Follows the snapshots, and the addresses of names in them, until the snapshots end.
     pub(crate) async fn follow(&self, mut snapshots: SnapshotReceiver) {
+        let mut names = Names::default();
         loop {
             let newest = Arc::clone(&snapshots.borrow_and_update());
             self.advance(newest);
-            if snapshots.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = snapshots.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(DEBOUNCE).await;
+                }
+                found = names.next(self.host_names()) => self.learn(found),
+                () = self.fresh.notified() => {}
             }
-            tokio::time::sleep(DEBOUNCE).await;
+        }
+    }
+
+    /// Host names that views use.
+    fn host_names(&self) -> BTreeSet<String> {
+        let state = self.lock();
+        state.meshes.values().flat_map(|sender| sender.borrow().view.host_names().clone()).collect()
+    }
+
+    /// Takes addresses and makes the views anew that use one which is another now.
+    fn learn(&self, found: Addresses) {
+        let mut state = self.lock();
+        let news: Addresses =
+            found.into_iter().filter(|(name, address)| state.addresses.get(name) != Some(address)).collect();
+        if news.is_empty() {
+            return;
+        }
+        tracing::info!(addresses = ?news, "hosts have other addresses");
+        state.addresses.extend(news.clone());
+        for (mesh, sender) in &state.meshes {
+            if sender.borrow().view.host_names().iter().any(|name| news.contains_key(name)) {
+                sender.send_replace(MeshState::new(&state.seen, mesh, &self.zone, &state.addresses));
+            }
         }
     }
 
@@ -88,7 +129,7 @@ impl Views {
                 Touched::Some(meshes) => meshes.contains(mesh),
             };
             if is_touched {
-                sender.send_replace(MeshState::new(&state.seen, mesh, &self.zone));
+                sender.send_replace(MeshState::new(&state.seen, mesh, &self.zone, &state.addresses));
             }
         }
     }
@@ -148,6 +189,29 @@ mod tests {
         assert_eq!(woken(), (false, true));
         views.advance(next);
         assert_eq!(woken(), (false, false));
+    }
+
+    #[test]
+    fn an_address_wakes_the_meshes_that_use_its_name() {
+        let named = |mesh: &str| {
+            let key = Key::new(Kind::DATAPLANE, mesh, "web");
+            let mut builder = Resource::builder(key);
+            let document =
+                serde_json::json!({"networking": {"address": "web.example", "inbound": [{"port": 80}]}});
+            builder.spec = model::Payload::from_json(Kind::DATAPLANE.format, &document).unwrap();
+            builder.build()
+        };
+        let views = Views::new("east", Arc::new(Snapshot::default().with(named("a"))));
+        let (a, b) = (views.subscribe("a"), views.subscribe("b"));
+        assert_eq!(views.host_names(), BTreeSet::from(["web.example".to_owned()]));
+        let found = |address: &str| Addresses::from([("web.example".to_owned(), address.parse().unwrap())]);
+        views.learn(found("10.0.0.1"));
+        assert!(a.has_changed().unwrap() && !b.has_changed().unwrap());
+        let mut a = a;
+        a.mark_unchanged();
+        views.learn(found("10.0.0.1"));
+        views.learn(Addresses::new());
+        assert!(!a.has_changed().unwrap());
     }
 
     #[test]
