@@ -42,7 +42,11 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
     shell::build_with_tests()?;
     let mut tests = shell::cargo();
-    tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(args);
+    tests.args(["test", "--locked", "--no-fail-fast"]);
+    if !args.iter().any(|arg| arg.starts_with("-p") || arg.starts_with("--package")) {
+        tests.arg("--workspace");
+    }
+    tests.args(args);
     let (totals, succeeded) = run_counting(&mut tests)?;
     let Totals { passed, failed, ignored } = totals;
     println!(
