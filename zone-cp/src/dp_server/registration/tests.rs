@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kds_proto::mesh::DiscoverySubscription;
 use serde_json::json;
-use store::MemoryStore;
+use store::{MemoryStore, Page, Revision, WatchStream};
 
 use super::*;
 
@@ -130,4 +130,48 @@ async fn a_token_must_be_good_for_what_it_replaces() {
     let mine = prepared(&document(80, false));
     let taken = register(&store, &snapshot, &credentials, Some(&token), &mine, now()).await;
     assert!(matches!(taken, Err(RegistrationError::Refused(Refusal::Claims(_)))), "{taken:?}");
+}
+
+/// A store that is away.
+struct Away;
+
+fn away<T>() -> Result<T, StoreError> {
+    Err(StoreError::Unavailable { reason: "stopped".into() })
+}
+
+#[async_trait::async_trait]
+impl Backend for Away {
+    async fn get(&self, _: &Key) -> Result<Option<Stored>, StoreError> {
+        away()
+    }
+
+    async fn list(&self, _: Kind, _: Option<&str>, _: Option<&Key>, _: usize) -> Result<Page, StoreError> {
+        away()
+    }
+
+    async fn commit(&self, _: Vec<Op>) -> Result<Revision, StoreError> {
+        away()
+    }
+
+    async fn watch(&self, _: Revision) -> Result<WatchStream, StoreError> {
+        away()
+    }
+
+    fn name(&self) -> &'static str {
+        "away"
+    }
+}
+
+#[tokio::test]
+async fn a_registered_proxy_comes_back_while_the_store_is_away() {
+    let open = Credentials::new(false, now);
+    let dataplane = prepared(&document(80, true));
+    let stored = next(None, &dataplane, now()).unwrap();
+    let snapshot = Snapshot::default().with(stored);
+    register(&Away, &snapshot, &open, None, &dataplane, now()).await.unwrap();
+    let other = prepared(&document(81, true));
+    for (snapshot, dataplane) in [(&snapshot, &other), (&Snapshot::default(), &dataplane)] {
+        let refused = register(&Away, snapshot, &open, None, dataplane, now()).await.unwrap_err();
+        assert_eq!(refused.status().code(), tonic::Code::Unavailable);
+    }
 }
