@@ -50,6 +50,15 @@ fn a_service_over_both_zones_fails_over_without_a_lost_request_and_comes_back() 
 }
 
 #[test]
+fn a_proxy_that_crashes_is_replaced_by_the_other_zone() {
+    let mut mesh = Mesh::start();
+    mesh.until_multizone_answers_from("backend.east");
+    let proxy = mesh.topology.zone("east").unwrap().proxies.get_mut("backend").unwrap();
+    proxy.process().kill();
+    mesh.until_multizone_answers_from("backend.west");
+}
+
+#[test]
 fn a_denial_written_at_the_global_is_enforced_in_the_other_zone_and_taken_back() {
     let mesh = Mesh::start();
     let denied = mesh.deny();
