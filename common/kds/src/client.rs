@@ -27,6 +27,8 @@ pub struct Batch {
     pub resources: Vec<Incoming>,
     /// Names and meshes of resources that are gone.
     pub removed: Vec<(String, String)>,
+    /// The peer's revision that this shows, if the peer is one of ours.
+    pub revision: Option<u64>,
     nonce: String,
 }
 
@@ -76,6 +78,7 @@ impl ClientSession {
         let removed = response.removed_resources.iter().filter_map(|wire| split_wire_name(wire));
         Ok(Batch {
             kind,
+            revision: response.system_version_info.parse().ok(),
             resources: resources.collect(),
             removed: removed.map(|(name, mesh)| (name.to_owned(), mesh.to_owned())).collect(),
             nonce: response.nonce,

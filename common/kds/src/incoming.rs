@@ -108,7 +108,7 @@ impl Receiver {
         for ops in ops.chunks(COMMIT) {
             self.commit(ops.to_vec()).await?;
         }
-        self.metrics.received(self.role.peer(), batch.kind, &applied);
+        self.metrics.received(self.role.peer(), batch, &applied);
         Ok(applied)
     }
 

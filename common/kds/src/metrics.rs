@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::client::Batch;
 use crate::incoming::Applied;
 use crate::server::{Counters, ServerSession};
 
@@ -27,12 +28,19 @@ struct StreamLabels {
     stream: &'static str,
 }
 
+/// Labels of what is known of a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabels {
+    peer: String,
+}
+
 /// The counts of a control plane. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     responses: Family<Labels, Counter>,
     resources: Family<Labels, Counter>,
     streams: Family<StreamLabels, Gauge>,
+    revisions: Family<PeerLabels, Gauge>,
 }
 
 /// A stream is counted as open until this is dropped.
@@ -59,6 +67,11 @@ impl Metrics {
             metrics.resources.clone(),
         );
         registry.register("kds_streams", "Open KDS streams", metrics.streams.clone());
+        registry.register(
+            "kds_peer_revision",
+            "The peer's store revision that was received last: how far this side has followed",
+            metrics.revisions.clone(),
+        );
         metrics
     }
 
@@ -84,7 +97,11 @@ impl Metrics {
     }
 
     /// Adds what became of a batch.
-    pub(crate) fn received(&self, peer: &str, kind: Kind, applied: &Applied) {
+    pub(crate) fn received(&self, peer: &str, batch: &Batch, applied: &Applied) {
+        let kind = batch.kind;
+        if let Some(revision) = batch.revision.and_then(|revision| i64::try_from(revision).ok()) {
+            self.revisions.get_or_create(&PeerLabels { peer: peer.into() }).set(revision);
+        }
         add(&self.resources, peer, kind, "changed", applied.changed as u64);
         add(&self.resources, peer, kind, "rejected", applied.rejected.len() as u64);
     }

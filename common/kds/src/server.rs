@@ -139,6 +139,12 @@ impl ServerSession {
         Vec::new()
     }
 
+    /// The revision that a response shows, for peers that are ours; others would not know what it means.
+    fn revision(&self) -> String {
+        let ours = self.peer.as_ref().is_some_and(|peer| peer.has(FEATURE_PAGED));
+        if ours { self.view.snapshot().revision().to_string() } else { String::new() }
+    }
+
     fn pump(&mut self, kind: Kind) -> Vec<DeltaDiscoveryResponse> {
         let Some(subscription) = self.subscriptions.get_mut(&kind) else { return Vec::new() };
         let empty = WireMap::new();
@@ -166,6 +172,7 @@ impl ServerSession {
         subscription.unanswered = Some(nonce.clone());
         self.counters.entry(kind).or_default().sent += 1;
         vec![DeltaDiscoveryResponse {
+            system_version_info: self.revision(),
             type_url: kind.info().name.into(),
             nonce,
             resources,

@@ -414,3 +414,25 @@ fn garbage_refuses_itself_only() {
     let unknown = client.response(DeltaDiscoveryResponse { type_url: "Nope".into(), ..Default::default() });
     assert!(unknown.expect_err("refused as a whole").error_detail.is_some());
 }
+
+#[test]
+fn our_own_peers_are_told_the_revision_and_others_are_not() {
+    let mut world = World::new();
+    world.act(&Action::WritePolicy(1, 1));
+    let revision = world.global.snapshot.revision();
+    let ask = |node| DeltaDiscoveryRequest {
+        node: Some(node),
+        type_url: Kind::MESH_TIMEOUT.name.into(),
+        resource_names_subscribe: vec!["*".into()],
+        ..Default::default()
+    };
+    let stranger = kds_proto::core::Node { id: "east".into(), ..Default::default() };
+    for (node, told) in [(node("east", "test", "test", "{}"), Some(revision.0)), (stranger, None)] {
+        let scope = Box::new(ZoneScope::new("east"));
+        let mut server = ServerSession::new("test", Arc::clone(&world.global_view), scope);
+        let response = server.request(ask(node)).remove(0);
+        assert_eq!(response.resources.len(), 1);
+        let client = ClientSession::new(kds_proto::core::Node::default());
+        assert_eq!(client.response(response).expect("a known kind").revision, told);
+    }
+}
