@@ -7,12 +7,12 @@
 
 mod subscription;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use envoy_api::envoy::config::core::v3::ControlPlane;
 use envoy_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
-use proxy_config::{ConfigResource, ProxyConfig, ResourceType};
+use proxy_config::{ConfigResource, ProxyConfig, ResourceType, Version};
 
 use subscription::Subscription;
 
@@ -29,6 +29,8 @@ pub(crate) const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteC
 
 /// In the order in which they are sent.
 const ORDER: [&str; 5] = [CLUSTER, ENDPOINTS, SECRET, LISTENER, ROUTE];
+/// In the order in which they go away; all others after these.
+const REMOVAL: [&str; 3] = [LISTENER, ROUTE, CLUSTER];
 /// Stands for every resource of a type.
 const WILDCARD: &str = "*";
 /// Types a stream may ask for: Envoy knows a dozen.
@@ -91,6 +93,8 @@ pub(crate) struct Session {
     has_listeners: bool,
     wanted: Option<Arc<dyn Wanted>>,
     subscriptions: BTreeMap<TypeKey, Subscription>,
+    /// Clusters that were sent on this stream before the proxy told which endpoints it has.
+    early: BTreeSet<String>,
     nonce: u64,
 }
 
@@ -102,6 +106,7 @@ impl Session {
             has_listeners,
             wanted: None,
             subscriptions: BTreeMap::new(),
+            early: BTreeSet::new(),
             nonce: 0,
         }
     }
@@ -112,7 +117,12 @@ impl Session {
         if !self.subscriptions.contains_key(&key) && self.subscriptions.len() >= MAX_TYPES {
             return Err(SessionError::TooManyTypes);
         }
-        self.subscriptions.entry(key).or_default().request(request)
+        let subscription = self.subscriptions.entry(key).or_default();
+        subscription.request(request)?;
+        if request.type_url == ENDPOINTS {
+            subscription.outdate(std::mem::take(&mut self.early).iter().map(String::as_str));
+        }
+        Ok(())
     }
 
     /// Takes a newer configuration.
@@ -124,10 +134,8 @@ impl Session {
     /// What can be sent now.
     pub(crate) fn pump(&mut self) -> Vec<DeltaDiscoveryResponse> {
         let Some(wanted) = self.wanted.clone() else { return Vec::new() };
-        for ((_, type_url), subscription) in &mut self.subscriptions {
-            subscription.plan(wanted.of(type_url));
-        }
         let keys: Vec<TypeKey> = self.subscriptions.keys().cloned().collect();
+        keys.iter().for_each(|key| self.plan(key, &*wanted));
         keys.iter().filter_map(|key| self.respond(key, &*wanted)).collect()
     }
 
@@ -157,7 +165,23 @@ impl Session {
         self.wanted.is_some() && self.subscriptions.values().all(Subscription::is_settled)
     }
 
+    /// Works out what is to be sent of a type.
+    ///
+    /// A cluster that is new or changed warms until it gets endpoints, even if they are the same as before, and
+    /// Envoy does not ask again for a name that it still asks for. Endpoints are therefore sent again after their
+    /// cluster, and their version says for which cluster they are, so that a reconnect in between shows.
+    fn plan(&mut self, key: &TypeKey, wanted: &dyn Wanted) {
+        let Some(mut subscription) = self.subscriptions.remove(key) else { return };
+        let clusters = if key.1 == ENDPOINTS { self.subscriptions.get(&self::key(CLUSTER)) } else { None };
+        subscription.plan(wanted.of(&key.1), |name, resource| {
+            let cluster = clusters.and_then(|clusters| clusters.version(name)).map_or(0, |version| version.0);
+            Version(resource.version.0 ^ cluster.rotate_left(32))
+        });
+        self.subscriptions.insert(key.clone(), subscription);
+    }
+
     fn respond(&mut self, key: &TypeKey, wanted: &dyn Wanted) -> Option<DeltaDiscoveryResponse> {
+        self.plan(key, wanted);
         let (updates, removals) = (self.may_update(key), self.may_remove(key));
         let subscription = self.subscriptions.get_mut(key)?;
         let (resources, removed_resources) = subscription.take(wanted.of(&key.1), updates, removals)?;
@@ -165,7 +189,14 @@ impl Session {
         let nonce = self.nonce.to_string();
         subscription.sent(nonce.clone());
         if key.1 == CLUSTER {
-            self.warm(&resources);
+            let names = resources.iter().map(|cluster| cluster.name.as_str());
+            match self.subscriptions.get_mut(&self::key(ENDPOINTS)) {
+                Some(endpoints) => endpoints.outdate(names),
+                None => {
+                    self.early.extend(names.map(str::to_owned));
+                    self.early.retain(|name| wanted.of(CLUSTER).contains_key(name.as_str()));
+                }
+            }
         }
         Some(DeltaDiscoveryResponse {
             type_url: key.1.clone(),
@@ -177,14 +208,6 @@ impl Session {
         })
     }
 
-    /// A cluster that is new or changed warms until it gets endpoints, even if they are the same as before, and
-    /// Envoy does not ask again for a name that it still asks for.
-    fn warm(&mut self, clusters: &[Resource]) {
-        if let Some(endpoints) = self.subscriptions.get_mut(&key(ENDPOINTS)) {
-            clusters.iter().for_each(|cluster| endpoints.again(&cluster.name));
-        }
-    }
-
     /// Listeners and routes wait until what they lead to is there.
     fn may_update(&self, (rank, _): &TypeKey) -> bool {
         let is_first = ORDER.get(*rank).is_some_and(|url| [CLUSTER, ENDPOINTS, SECRET].contains(url));
@@ -194,21 +217,15 @@ impl Session {
     /// What others lead to goes when these others are settled. After a refusal nobody knows which listeners the
     /// proxy runs, so that what they may lead to stays.
     fn may_remove(&self, (_, type_url): &TypeKey) -> bool {
-        if type_url == LISTENER {
-            return true;
-        }
-        let no_way_leads_there = [LISTENER, ROUTE].iter().filter(|url| *url != type_url).all(|url| {
-            self.is_quiet(url)
-                && self.subscriptions.get(&key(url)).is_none_or(|held| held.refusal().is_none())
+        let mut before = REMOVAL.iter().take_while(|earlier| *earlier != type_url);
+        let settled = before.all(|earlier| {
+            let held = self.subscriptions.get(&key(earlier));
+            held.is_none_or(|held| held.is_settled() && (*earlier == CLUSTER || held.refusal().is_none()))
         });
-        if type_url != CLUSTER {
-            let no_cluster_goes = self.subscriptions.get(&key(CLUSTER)).is_none_or(Subscription::is_settled);
-            return no_way_leads_there && no_cluster_goes;
-        }
         let resumed = self.subscriptions.get(&key(CLUSTER)).is_some_and(Subscription::was_resumed);
         let listeners_to_come =
             self.has_listeners && resumed && !self.subscriptions.contains_key(&key(LISTENER));
-        no_way_leads_there && !listeners_to_come
+        settled && !(type_url == CLUSTER && listeners_to_come)
     }
 
     /// Nothing of a type is waiting to be sent or answered, removals aside.
@@ -217,5 +234,7 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+mod convergence;
 #[cfg(test)]
 mod tests;

@@ -17,10 +17,11 @@ pub(super) struct Subscription {
     names: BTreeSet<Arc<str>>,
     /// Names and versions that the proxy holds once it has answered; no version where it is not one of ours.
     held: BTreeMap<Arc<str>, Option<Version>>,
-    /// Names to send even if the proxy holds the version.
-    again: BTreeSet<Arc<str>>,
-    /// New, changed, or asked for and not there: to be told as soon as possible.
-    updates: BTreeSet<Arc<str>>,
+    /// Names that were asked for and not answered: to send even if the proxy holds the version, or to say that
+    /// they are not there.
+    asked: BTreeSet<Arc<str>>,
+    /// New or changed, with the version, or asked for and not there: to be told as soon as possible.
+    updates: BTreeMap<Arc<str>, Option<Version>>,
     /// Held and not wanted any more.
     removals: BTreeSet<Arc<str>>,
     /// Updates and removals are not those of the newest configuration.
@@ -85,7 +86,7 @@ impl Subscription {
     fn subscribe(&mut self, request: &DeltaDiscoveryRequest, anew: bool) {
         for name in &request.resource_names_unsubscribe {
             let name = name.as_str();
-            self.again.remove(name);
+            self.asked.remove(name);
             if name == WILDCARD {
                 self.wildcard = false;
                 let names = &self.names;
@@ -102,7 +103,7 @@ impl Subscription {
             }
             let name: Arc<str> = name.as_str().into();
             if anew || !self.held.contains_key(&name) {
-                self.again.insert(Arc::clone(&name));
+                self.asked.insert(Arc::clone(&name));
             }
             self.names.insert(name);
         }
@@ -113,26 +114,34 @@ impl Subscription {
         self.stale = true;
     }
 
-    /// Has a resource sent though its version is held.
-    pub(super) fn again(&mut self, name: &str) {
-        if self.held.contains_key(name) {
-            self.again.insert(name.into());
+    /// What the proxy holds of these names is of no use to it any more.
+    pub(super) fn outdate<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        for name in names {
+            if let Some(version) = self.held.get_mut(name) {
+                *version = None;
+            }
             self.stale = true;
         }
     }
 
-    /// Works out what is to be sent.
-    pub(super) fn plan(&mut self, wanted: &Resources) {
+    /// The version of a resource that the proxy holds.
+    pub(super) fn version(&self, name: &str) -> Option<Version> {
+        self.held.get(name).copied().flatten()
+    }
+
+    /// Works out what is to be sent; `version` tells under which version.
+    pub(super) fn plan(&mut self, wanted: &Resources, version: impl Fn(&str, &ConfigResource) -> Version) {
         if !std::mem::take(&mut self.stale) {
             return;
         }
-        let is_due = |(name, resource): &(&Arc<str>, &ConfigResource)| {
-            let asked = self.wildcard || self.names.contains(*name);
-            let same = self.held.get(*name) == Some(&Some(resource.version));
-            asked && (!same || self.again.contains(*name))
-        };
-        let missing = self.again.iter().filter(|name| !wanted.contains_key(*name));
-        self.updates = wanted.iter().filter(is_due).map(|(name, _)| name).chain(missing).cloned().collect();
+        let due = wanted.iter().filter_map(|(name, resource)| {
+            let version = Some(version(name, resource));
+            let follows = self.wildcard || self.names.contains(name);
+            let same = self.held.get(name) == Some(&version);
+            (follows && (!same || self.asked.contains(name))).then(|| (Arc::clone(name), version))
+        });
+        let missing = self.asked.iter().filter(|name| !wanted.contains_key(*name));
+        self.updates = due.chain(missing.map(|name| (Arc::clone(name), None))).collect();
         self.removals = self.held.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
     }
 
@@ -143,8 +152,6 @@ impl Subscription {
         may_update: bool,
         may_remove: bool,
     ) -> Option<(Vec<Resource>, Vec<String>)> {
-        // Endpoints may have become stale by the clusters that went out just before.
-        self.plan(wanted);
         if self.unanswered.is_some() {
             return None;
         }
@@ -162,27 +169,27 @@ impl Subscription {
 
     fn take_updates(&mut self, wanted: &Resources) -> (Vec<Resource>, Vec<String>) {
         let (mut resources, mut missing, mut size) = (Vec::new(), Vec::new(), 0);
-        while let Some(name) = self.updates.pop_first() {
-            let Some(resource) = wanted.get(&name) else {
-                self.again.remove(&name);
+        while let Some((name, version)) = self.updates.pop_first() {
+            let (Some(resource), Some(version)) = (wanted.get(&name), version) else {
+                self.asked.remove(&name);
                 self.held.remove(&name);
                 self.removals.remove(&name);
                 missing.push(name.to_string());
                 continue;
             };
             if size > 0 && size + resource.value.len() > RESPONSE_BUDGET {
-                self.updates.insert(name);
+                self.updates.insert(name, Some(version));
                 break;
             }
             size += resource.value.len();
-            self.again.remove(&name);
+            self.asked.remove(&name);
             resources.push(Resource {
                 name: name.to_string(),
-                version: resource.version.to_string(),
+                version: version.to_string(),
                 resource: Some(resource.to_any()),
                 ..Default::default()
             });
-            self.held.insert(name, Some(resource.version));
+            self.held.insert(name, Some(version));
         }
         (resources, missing)
     }

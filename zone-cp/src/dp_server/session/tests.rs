@@ -113,10 +113,9 @@ impl Proxy {
 
 fn shown(response: &DeltaDiscoveryResponse) -> String {
     let short = response.type_url.rsplit('.').next().unwrap();
-    let sent = response
-        .resources
-        .iter()
-        .map(|resource| format!("{}@{}", resource.name, resource.version.trim_start_matches('0')));
+    // Of endpoints only their own version, without that of their cluster.
+    let own = |resource: &Resource| resource.version[8..].trim_start_matches('0').to_owned();
+    let sent = response.resources.iter().map(|resource| format!("{}@{}", resource.name, own(resource)));
     let removed = response.removed_resources.iter().map(|name| format!("-{name}"));
     format!("{short} {}", sent.chain(removed).collect::<Vec<_>>().join(" "))
 }
@@ -196,7 +195,7 @@ fn a_reconnect_with_the_same_versions_costs_nothing() {
     let entries = [(CLUSTER, "a", "1"), (ENDPOINTS, "a", "1"), (LISTENER, "l", "1")];
     let mut proxy = Proxy::new(&entries);
     assert_eq!(proxy.resume(CLUSTER, &[], &[("a", "1")]), NOTHING);
-    assert_eq!(proxy.resume(ENDPOINTS, &["a"], &[("a", "1")]), NOTHING);
+    assert_eq!(proxy.resume(ENDPOINTS, &["a"], &[("a", "100000001")]), NOTHING);
     assert_eq!(proxy.resume(LISTENER, &[], &[("l", "1")]), NOTHING);
     assert!(proxy.session.is_settled());
     assert_eq!(proxy.subscribe(ENDPOINTS, &["a"]), ["ClusterLoadAssignment a@1"], "asked for anew");
@@ -216,6 +215,14 @@ fn a_reconnect_brings_changes_and_removals() {
     let mut without_listeners = Proxy { session: Session::new("cp", false), unanswered: BTreeMap::new() };
     without_listeners.session.advance(config(&[]));
     assert_eq!(without_listeners.resume(CLUSTER, &[], &[("b", "1")]), ["Cluster -b"]);
+}
+
+#[test]
+fn a_cluster_that_changed_meanwhile_gets_its_endpoints_after_a_reconnect() {
+    let mut proxy = Proxy::new(&[(CLUSTER, "a", "2"), (ENDPOINTS, "a", "1"), (ENDPOINTS, "b", "1")]);
+    assert_eq!(proxy.resume(CLUSTER, &[], &[("a", "1")]), ["Cluster a@2"]);
+    let held = [("a", "100000001"), ("b", "1")];
+    assert_eq!(proxy.resume(ENDPOINTS, &["a", "b"], &held), ["ClusterLoadAssignment a@1"]);
 }
 
 #[test]
