@@ -1,5 +1,6 @@
 //! Tables of requests, configurations and the responses they must bring.
 
+use envoy_api::envoy::service::discovery::v3::Resource;
 use envoy_api::google::rpc::Status;
 
 use proxy_config::Version;
