@@ -1,12 +1,15 @@
 //! The global control plane.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use global_cp::{app, cli};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     runtime::tls::install_provider();
-    match cli::Cli::parse().command {
+    let ended = match cli::Cli::parse().command {
         cli::Command::Run(args) => app::run(*args).await,
-    }
+    };
+    runtime::exit_code("global-cp", ended)
 }

@@ -14,10 +14,16 @@ mod metrics;
 mod readiness;
 mod workdir;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     runtime::tls::install_provider();
+    runtime::exit_code("mesh-dp", run())
+}
+
+fn run() -> anyhow::Result<()> {
     cli::check_environment(std::env::vars().map(|(name, _)| name))?;
     match cli::Cli::parse().command {
         cli::Command::ExecEnvoy(args) => Err(envoy::exec::replace_this_process(&args).into()),

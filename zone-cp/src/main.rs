@@ -1,12 +1,15 @@
 //! A zone control plane.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use zone_cp::{app, cli};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     runtime::tls::install_provider();
-    match cli::Cli::parse().command {
+    let ended = match cli::Cli::parse().command {
         cli::Command::Run(args) => app::run(*args).await,
-    }
+    };
+    runtime::exit_code("zone-cp", ended)
 }

@@ -14,6 +14,6 @@ pub mod tasks;
 pub mod telemetry;
 pub mod tls;
 
-pub use process::{instance_id, shutdown_signal};
+pub use process::{exit_code, instance_id, shutdown_signal};
 pub use readiness::{Blocker, Readiness};
 pub use tasks::{OnExit, Tasks};

@@ -1,7 +1,9 @@
-//! What a process learns from its surroundings: termination signals and a name of its own.
+//! What a process learns from its surroundings and leaves behind: termination signals, a name, an exit status.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::io;
+use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,6 +20,18 @@ pub fn shutdown_signal() -> io::Result<impl Future<Output = &'static str> + Send
             _ = interrupt.recv() => "SIGINT",
         }
     })
+}
+
+/// The exit status of a program; an error is said in one line, whatever `RUST_BACKTRACE` is.
+#[expect(clippy::print_stderr, reason = "the last words of a program, also when there is no log")]
+pub fn exit_code(program: &str, ended: Result<(), impl Display>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{program}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// A name for this run of the process: `<hostname>-<4 hex digits>`.
