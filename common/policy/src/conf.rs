@@ -11,7 +11,7 @@ use crate::merge::merge;
 pub struct Conf {
     /// The merged configuration.
     pub value: Value,
-    /// The policies it came from, in the order in which they were merged.
+    /// The policies it came from, each once, in the order in which they were first merged.
     pub policies: Vec<Kri>,
 }
 
@@ -30,7 +30,7 @@ impl Conf {
 
     fn add(&mut self, kri: &Kri, value: &Value) {
         merge(&mut self.value, value);
-        if self.policies.last() != Some(kri) {
+        if !self.policies.contains(kri) {
             self.policies.push(kri.clone());
         }
     }

@@ -1,17 +1,15 @@
 //! The policies of one kind that select one proxy, and the views on what they say.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::Resource;
-use model::spec::{TargetRef, labels_select};
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::conf::Conf;
-use crate::order::{TargetKind, by_name};
+use crate::order::by_name;
 use crate::proxy::Section;
-use crate::rules::{self, Rule};
+use crate::reference::Reference;
+use crate::rules::{self, InboundItem, Rule};
 use crate::set::Policy;
 
 #[derive(Clone, Debug)]
@@ -39,49 +37,15 @@ pub struct RouteRule<'a> {
     pub section: &'a str,
 }
 
-/// A `to` item with what it names.
+/// A `to` item of a policy.
 struct ToItem<'a> {
-    policy: &'a Policy,
-    target: TargetRef,
-    kind: TargetKind,
-    name: Option<&'a str>,
+    policy: &'a Arc<Policy>,
+    reference: &'a Reference,
+    index: usize,
     item: &'a Value,
 }
 
 impl ToItem<'_> {
-    fn section(&self) -> Option<&str> {
-        self.target.section_name.as_deref().filter(|name| !name.is_empty())
-    }
-
-    fn names(&self, resource: &Resource) -> bool {
-        let by_labels = self.target.labels.as_ref().filter(|wanted| !wanted.is_empty());
-        match (by_labels, self.name) {
-            (Some(wanted), _) => labels_select(wanted, resource),
-            (None, Some(name)) => resource.display_name() == name || resource.name() == name,
-            (None, None) => true,
-        }
-    }
-
-    fn applies_to(&self, destination: &Destination<'_>) -> bool {
-        if self.kind == TargetKind::Mesh {
-            return true;
-        }
-        let section = Section { name: destination.section.to_owned(), port: destination.port };
-        TargetKind::parse(destination.resource.kind().name) == Some(self.kind)
-            && self.names(destination.resource)
-            && self.section().is_none_or(|name| section.is(name))
-    }
-
-    fn applies_to_route(&self, route: &RouteRule<'_>) -> bool {
-        self.kind == TargetKind::Mesh || self.names_route(route)
-    }
-
-    fn names_route(&self, route: &RouteRule<'_>) -> bool {
-        self.kind == TargetKind::MeshHttpRoute
-            && self.names(route.resource)
-            && self.section().is_none_or(|name| name == route.section)
-    }
-
     fn conf(&self) -> &Value {
         self.item.get("default").unwrap_or(&Value::Null)
     }
@@ -126,6 +90,11 @@ impl Selected {
         )
     }
 
+    /// The inbound view of a section before anything is merged, the most specific matches first.
+    pub fn rule_items<'a>(&'a self, section: &'a Section) -> Vec<InboundItem<'a>> {
+        rules::each(self.of_section(section).map(|policy| &**policy))
+    }
+
     /// What applies to connections to a section that no rule names a peer for.
     pub fn catch_all(&self, section: &Section) -> Option<Conf> {
         self.rules(section).pop().filter(|rule| rule.matches.is_none()).map(|rule| rule.conf)
@@ -142,7 +111,7 @@ impl Selected {
         Conf::of(
             items
                 .iter()
-                .filter(|item| item.applies_to(destination))
+                .filter(|item| item.reference.applies_to(destination))
                 .map(|item| (&item.policy.kri, item.conf())),
         )
     }
@@ -150,37 +119,46 @@ impl Selected {
     /// The outbound view of a rule of a route; `None` when no policy names the route.
     pub fn to_route(&self, route: &RouteRule<'_>) -> Option<Conf> {
         let items = self.to_items();
-        if !items.iter().any(|item| item.names_route(route)) {
+        if !items.iter().any(|item| item.reference.names_route(route)) {
             return None;
         }
         Conf::of(
             items
                 .iter()
-                .filter(|item| item.applies_to_route(route))
+                .filter(|item| item.reference.applies_to_route(route))
                 .map(|item| (&item.policy.kri, item.conf())),
         )
     }
 
     /// The `to` items that apply to a destination, unmerged, in merge order: for kinds with a merge of their own.
     pub fn to_each(&self, destination: &Destination<'_>) -> Vec<(Arc<Policy>, Value)> {
-        let by_kri: BTreeMap<_, _> = self.policies().map(|policy| (&policy.kri, policy)).collect();
+        let items = self.to_positions(destination).into_iter();
+        items
+            .filter_map(|(policy, index)| {
+                let item = policy.items("to").nth(index)?.clone();
+                Some((policy, item))
+            })
+            .collect()
+    }
+
+    /// The `to` items that apply to a destination as positions in their policies, in merge order.
+    pub fn to_positions(&self, destination: &Destination<'_>) -> Vec<(Arc<Policy>, usize)> {
         self.to_items()
             .iter()
-            .filter(|item| item.applies_to(destination))
-            .filter_map(|item| Some((Arc::clone(by_kri.get(&item.policy.kri)?), item.item.clone())))
+            .filter(|item| item.reference.applies_to(destination))
+            .map(|item| (Arc::clone(item.policy), item.index))
             .collect()
     }
 
     fn to_items(&self) -> Vec<ToItem<'_>> {
         let mut items: Vec<ToItem<'_>> = self
             .of_proxy()
-            .flat_map(|policy| policy.items("to").map(move |item| (policy, item)))
-            .filter_map(|(policy, item)| {
-                let reference = item.get("targetRef")?;
-                let target = TargetRef::deserialize(reference).ok()?;
-                let kind = TargetKind::parse(&target.kind)?;
-                let name = reference.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
-                Some(ToItem { policy, target, kind, name, item })
+            .flat_map(|policy| {
+                let references = policy.to.iter().enumerate();
+                references.zip(policy.items("to")).map(move |both| (policy, both))
+            })
+            .filter_map(|(policy, ((index, reference), item))| {
+                Some(ToItem { policy, reference: reference.as_ref()?, index, item })
             })
             .collect();
         // A stable sort: items of one policy stay in their order.
@@ -188,8 +166,7 @@ impl Selected {
             a.policy
                 .rank
                 .cmp(&b.policy.rank)
-                .then_with(|| a.kind.cmp(&b.kind))
-                .then_with(|| a.section().is_some().cmp(&b.section().is_some()))
+                .then_with(|| a.reference.rank().cmp(&b.reference.rank()))
                 .then_with(|| by_name(&a.policy.resource).cmp(&by_name(&b.policy.resource)))
         });
         items

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::order::{Rank, Role, TargetKind, by_name};
 use crate::proxy::Proxy;
-use crate::selected::{Match, Selected};
+use crate::reference::Reference;
+use crate::selected::{Destination, Match, Selected};
 
 /// A policy and its parsed spec.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Policy {
     target: TargetRef,
     role: Role,
     pub(crate) rank: Rank,
+    /// Targets of the items of `to`, item by item.
+    pub(crate) to: Vec<Option<Reference>>,
 }
 
 impl Policy {
@@ -36,7 +39,8 @@ impl Policy {
         let kind = TargetKind::parse(&target.kind)?;
         let rank = Rank::of(resource, kind, section_name(&target).is_some());
         let role = Role::of(resource);
-        Some(Self { resource: Arc::clone(resource), kri, spec, target, role, rank })
+        let to = spec.get("to").and_then(Value::as_array).into_iter().flatten().map(Reference::of).collect();
+        Some(Self { resource: Arc::clone(resource), kri, spec, target, role, rank, to })
     }
 
     /// Whether it is only computed for inspection.
@@ -47,6 +51,11 @@ impl Policy {
     /// Items of a list of the spec, for example `rules` or `to`.
     pub fn items(&self, list: &str) -> impl Iterator<Item = &Value> {
         self.spec.get(list).and_then(Value::as_array).into_iter().flatten()
+    }
+
+    /// Whether an item of its `to` list applies to a destination.
+    pub fn item_applies(&self, index: usize, destination: &Destination<'_>) -> bool {
+        self.to.get(index).and_then(Option::as_ref).is_some_and(|one| one.applies_to(destination))
     }
 
     fn reaches_zone_of(&self, proxy: &Proxy<'_>) -> bool {

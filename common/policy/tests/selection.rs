@@ -153,6 +153,44 @@ fn rules_are_ordered_by_what_they_match() {
     assert!(rules.last().is_some_and(|rule| rule.matches.is_none()));
 }
 
+#[test]
+fn unmerged_rules_keep_their_position_and_follow_their_match() {
+    let exact = json!({"spiffeID": {"type": "Exact", "value": "spiffe://a/b"}});
+    let prefix = json!({"spiffeID": {"type": "Prefix", "value": "spiffe://a"}});
+    let rule = |matches: Value| json!({"matches": matches, "default": {"idleTimeout": "1s"}});
+    let first = json!({"rules": [{"default": {}}, rule(json!([prefix, exact]))]});
+    let second = json!({"rules": [rule(json!([{"sni": {"type": "Exact", "value": "x"}}])), {"default": {}}]});
+    let (first, second) = (timeout("b", &[], &first), timeout("a", &[], &second));
+    let dataplane = dataplane();
+    let selected = PolicySet::new([&second, &first]).select(&Proxy::new(&dataplane, "east"));
+    let section = section(80, "web");
+    let items = selected.rule_items(&section);
+    let shown: Vec<_> =
+        items.iter().map(|item| (item.policy.resource.name(), item.index, item.matches.is_some())).collect();
+    let want = [("b", 1, true), ("b", 1, true), ("a", 0, true), ("b", 0, false), ("a", 1, false)];
+    assert_eq!(shown, want);
+    assert_eq!(items[0].matches, Some(&exact));
+}
+
+#[test]
+fn equal_items_have_positions_of_their_own_and_an_origin_is_told_once() {
+    let (mesh, api) = (json!({"kind": "Mesh"}), json!({"kind": "MeshService", "name": "api"}));
+    let twice = timeout("b", &[], &to(&[(mesh.clone(), "1s"), (api, "2s"), (mesh.clone(), "1s")]));
+    let other = timeout("a", &[], &to(&[(mesh, "3s")]));
+    let dataplane = dataplane();
+    let selected = PolicySet::new([&twice, &other]).select(&Proxy::new(&dataplane, "east"));
+    let api = service("api");
+    let destination = Destination { resource: &api, section: "http", port: 80 };
+    let positions: Vec<_> = selected
+        .to_positions(&destination)
+        .into_iter()
+        .map(|(policy, at)| (policy.resource.name().to_owned(), at))
+        .collect();
+    assert_eq!(positions, [("b".into(), 0), ("b".into(), 2), ("a".into(), 0), ("b".into(), 1)]);
+    let origins = selected.to(&destination).map(|conf| conf.policies.len());
+    assert_eq!(origins, Some(2));
+}
+
 fn service(name: &str) -> Resource {
     Resource::builder(Key::new(kind("MeshService"), "default", name)).label("app", name).build()
 }

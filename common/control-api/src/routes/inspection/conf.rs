@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::duration;
 
 /// Words in the name of a field that holds a duration.
-const TIMES: [&str; 4] = ["timeout", "interval", "duration", "time"];
+const TIMES: [&str; 5] = ["interval", "duration", "time", "jitter", "ttl"];
 
 /// A configuration as it is shown.
 pub(super) fn shown(conf: &Value) -> Value {
@@ -43,8 +43,10 @@ mod tests {
 
     #[test]
     fn only_times_change() {
-        let conf = json!({"idleTimeout": "60s", "path": "60s", "delay": {"value": "60s"}, "list": [{"interval": "1h"}]});
-        let want = json!({"idleTimeout": "1m0s", "path": "60s", "delay": {"value": "1m0s"}, "list": [{"interval": "1h0m0s"}]});
+        let conf = json!({"idleTimeout": "60s", "path": "60s", "delay": {"value": "60s"}, "list": [{"interval": "1h"}],
+            "cookie": {"ttl": "60s"}, "initialJitter": "60s"});
+        let want = json!({"idleTimeout": "1m0s", "path": "60s", "delay": {"value": "1m0s"}, "list": [{"interval": "1h0m0s"}],
+            "cookie": {"ttl": "1m0s"}, "initialJitter": "1m0s"});
         assert_eq!(shown(&conf), want);
     }
 }

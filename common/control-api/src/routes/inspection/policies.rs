@@ -38,13 +38,10 @@ pub(super) async fn of_inbound(
     let policies = inspected.all_selected().filter_map(|(kind, selected)| {
         let mut found: Vec<&Kri> = Vec::new();
         let mut rules = Vec::new();
-        for policy in selected.of_section(section) {
-            for rule in policy.items("rules") {
-                let conf = conf::shown(rule.get("default").unwrap_or(&Value::Null));
-                rules.push(json!({"kri": policy.kri, "conf": conf}));
-                if found.last() != Some(&&policy.kri) {
-                    found.push(&policy.kri);
-                }
+        for item in selected.rule_items(section) {
+            rules.push(json!({"kri": item.policy.kri, "conf": conf::shown(item.conf)}));
+            if !found.contains(&&item.policy.kri) {
+                found.push(&item.policy.kri);
             }
         }
         (!rules.is_empty()).then(|| json!({"kind": kind.name, "origins": origins(found), "rules": rules}))
@@ -94,7 +91,8 @@ pub(super) async fn routes(
     let port = destination::of_path(&inspected, &outbound)?;
     let routes =
         inspected.all_selected().filter(|(kind, _)| is_route(*kind)).filter_map(|(kind, selected)| {
-            let items = selected.to_each(&port.as_target());
+            let positions = selected.to_positions(&port.as_target());
+            let items = route::items(&positions);
             let mut found: Vec<&Kri> = Vec::new();
             for (policy, _) in &items {
                 if !found.contains(&&policy.kri) {

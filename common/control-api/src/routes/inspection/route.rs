@@ -27,9 +27,15 @@ impl Rule {
     }
 }
 
+/// The `to` items at positions of policies.
+pub(super) fn items(positions: &[(Arc<Policy>, usize)]) -> Vec<(&Policy, &Value)> {
+    let items = positions.iter().map(|(policy, index)| (&**policy, policy.items("to").nth(*index)));
+    items.filter_map(|(policy, item)| Some((policy, item?))).collect()
+}
+
 /// The rules of `to` items given in merge order. The routes with the last word come first, each with its rules
 /// in order.
-pub(super) fn rules(kind: Kind, items: &[(Arc<Policy>, Value)]) -> Vec<Rule> {
+pub(super) fn rules(kind: Kind, items: &[(&Policy, &Value)]) -> Vec<Rule> {
     // Several items of one route stay in their order, so that its first match stays first.
     let mut rules: Vec<Rule> = Vec::new();
     let mut grouped: Vec<(&Kri, Vec<&Value>)> = Vec::new();

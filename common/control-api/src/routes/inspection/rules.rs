@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use model::spec::TargetRef;
 use model::{Key, Kind, Resource};
-use policy::{Destination, Policy, Selected, merge};
+use policy::{Destination, InboundItem, Policy, Selected, merge};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -73,14 +73,7 @@ fn inbound_rules(inspected: &Inspected, selected: &Selected) -> Vec<Value> {
     sections.sort_by_key(|section| section.port);
     let mut shown = Vec::new();
     for section in &sections {
-        let mut rules = Vec::new();
-        for policy in selected.of_section(section) {
-            for (index, item) in policy.items("rules").enumerate() {
-                let conf = conf::shown(item.get("default").unwrap_or(&Value::Null));
-                let rule = json!({"conf": [conf], "origin": [origin(policy, index)]});
-                rules.extend(by_match(rule, item.get("matches")));
-            }
-        }
+        let rules: Vec<_> = selected.rule_items(section).iter().map(inbound_rule).collect();
         if rules.is_empty() {
             continue;
         }
@@ -93,20 +86,12 @@ fn inbound_rules(inspected: &Inspected, selected: &Selected) -> Vec<Value> {
     shown
 }
 
-/// A rule once for each match that it has, or once without.
-fn by_match(rule: Value, matches: Option<&Value>) -> Vec<Value> {
-    let matches = matches.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    if matches.is_empty() {
-        return vec![rule];
+fn inbound_rule(item: &InboundItem<'_>) -> Value {
+    let mut rule = json!({"conf": [conf::shown(item.conf)], "origin": [origin(item.policy, item.index)]});
+    if let (Some(matches), Some(fields)) = (item.matches, rule.as_object_mut()) {
+        fields.insert("match".into(), matches.clone());
     }
-    let with = |one: &Value| {
-        let mut rule = rule.clone();
-        if let Some(fields) = rule.as_object_mut() {
-            fields.insert("match".into(), one.clone());
-        }
-        rule
-    };
-    matches.iter().map(with).collect()
+    rule
 }
 
 /// Something that `to` items name: a resource, or a section of it.
@@ -130,7 +115,9 @@ fn to_rules(
 ) -> Vec<Value> {
     let mut shown = Vec::new();
     for target in targets(inspected, selected).values() {
-        let items = selected.to_each(&target.as_destination());
+        let positions = selected.to_positions(&target.as_destination());
+        let origins: Vec<_> = positions.iter().map(|(policy, index)| origin(policy, *index)).collect();
+        let items = route::items(&positions);
         let conf = if is_route(kind) {
             let rules = route::rules(kind, &items);
             let rules = rules.iter().map(|rule| {
@@ -148,8 +135,6 @@ fn to_rules(
             }
             conf::shown(&conf)
         };
-        let origins: Vec<_> =
-            items.iter().map(|(policy, item)| origin(policy, index_of(policy, item))).collect();
         let mut of = meta(&target.resource);
         if let (true, Some(fields)) = (target.resource.kind() == Kind::MESH, of.as_object_mut()) {
             fields.insert("mesh".into(), json!(""));
@@ -164,10 +149,6 @@ fn to_rules(
     shown
 }
 
-fn index_of(policy: &Policy, item: &Value) -> usize {
-    policy.items("to").position(|one| one == item).unwrap_or_default()
-}
-
 /// Everything that the `to` items of policies name, ordered by kind, name and section.
 fn targets(inspected: &Inspected, selected: &Selected) -> BTreeMap<(Kind, String, String), Target> {
     let mut found = BTreeMap::new();
@@ -175,7 +156,11 @@ fn targets(inspected: &Inspected, selected: &Selected) -> BTreeMap<(Kind, String
         let key = (target.resource.kind(), target.resource.name().to_owned(), target.section.clone());
         found.entry(key).or_insert(target);
     };
-    for item in selected.policies().flat_map(|policy| policy.items("to")) {
+    let items = selected
+        .policies()
+        .filter(|policy| policy.section_name().is_none())
+        .flat_map(|policy| policy.items("to").enumerate().map(move |at| (policy, at)));
+    for (policy, (index, item)) in items {
         let Some(reference) = item.get("targetRef").and_then(|one| TargetRef::deserialize(one).ok()) else {
             continue;
         };
@@ -193,8 +178,7 @@ fn targets(inspected: &Inspected, selected: &Selected) -> BTreeMap<(Kind, String
             let target = Target { resource: Arc::clone(resource), section: section.clone(), port };
             // A section that the resource has not is named by nobody.
             let exists = section.is_empty() || port > 0 || kind == Kind::MESH_HTTP_ROUTE;
-            let named = selected.to_each(&target.as_destination()).iter().any(|(_, one)| one == item);
-            if exists && named {
+            if exists && policy.item_applies(index, &target.as_destination()) {
                 add(target);
             }
         }

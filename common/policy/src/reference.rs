@@ -1,0 +1,67 @@
+//! What an item of a policy's `to` list names, read once.
+
+use model::Resource;
+use model::spec::{TargetRef, labels_select};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::order::TargetKind;
+use crate::proxy::Section;
+use crate::selected::{Destination, RouteRule};
+
+/// The target of a `to` item.
+#[derive(Clone, Debug)]
+pub(crate) struct Reference {
+    target: TargetRef,
+    kind: TargetKind,
+    name: Option<String>,
+}
+
+impl Reference {
+    /// Reads the target of an item; `None` for one that can name nothing.
+    pub(crate) fn of(item: &Value) -> Option<Self> {
+        let reference = item.get("targetRef")?;
+        let target = TargetRef::deserialize(reference).ok()?;
+        let kind = TargetKind::parse(&target.kind)?;
+        let name = reference.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
+        Some(Self { target, kind, name: name.map(str::to_owned) })
+    }
+
+    /// Sort key: the more specific target comes later.
+    pub(crate) fn rank(&self) -> (TargetKind, bool) {
+        (self.kind, self.section().is_some())
+    }
+
+    fn section(&self) -> Option<&str> {
+        self.target.section_name.as_deref().filter(|name| !name.is_empty())
+    }
+
+    fn names(&self, resource: &Resource) -> bool {
+        let by_labels = self.target.labels.as_ref().filter(|wanted| !wanted.is_empty());
+        match (by_labels, &self.name) {
+            (Some(wanted), _) => labels_select(wanted, resource),
+            (None, Some(name)) => resource.display_name() == name || resource.name() == name,
+            (None, None) => true,
+        }
+    }
+
+    pub(crate) fn applies_to(&self, destination: &Destination<'_>) -> bool {
+        if self.kind == TargetKind::Mesh {
+            return true;
+        }
+        let section = Section { name: destination.section.to_owned(), port: destination.port };
+        TargetKind::parse(destination.resource.kind().name) == Some(self.kind)
+            && self.names(destination.resource)
+            && self.section().is_none_or(|name| section.is(name))
+    }
+
+    pub(crate) fn applies_to_route(&self, route: &RouteRule<'_>) -> bool {
+        self.kind == TargetKind::Mesh || self.names_route(route)
+    }
+
+    pub(crate) fn names_route(&self, route: &RouteRule<'_>) -> bool {
+        self.kind == TargetKind::MeshHttpRoute
+            && self.names(route.resource)
+            && self.section().is_none_or(|name| name == route.section)
+    }
+}
