@@ -96,7 +96,8 @@ pub(crate) fn prepare(plane: &Plane, mut given: Builder) -> Result<Resource, Reg
     Ok(given.build())
 }
 
-/// Writes a prepared Dataplane; nothing is written where the store has the same.
+/// Writes a prepared Dataplane; nothing is written where the store has the same. A proxy that was not ready before
+/// is not until [`ready`] says so: it has no listeners yet.
 pub(crate) async fn register(
     store: &dyn Backend,
     snapshot: &Snapshot,
@@ -140,23 +141,59 @@ fn is_registered(snapshot: &Snapshot, prepared: &Resource, now: Timestamp) -> bo
     held.is_some() && next(held, prepared, now).is_none()
 }
 
+/// Writes that a registered proxy has its listeners: what it brought along as ready is, but for what is probed.
+/// Whatever else was changed in its Dataplane meanwhile stays.
+pub(crate) async fn ready(
+    store: &dyn Backend,
+    prepared: &Resource,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    retry_conflicts(store, prepared.key(), |stored| {
+        let held = &stored?.resource;
+        let next = serving(held.spec::<Dataplane>().ok()?, prepared.spec::<Dataplane>().ok()?)?;
+        let mut builder = held.to_builder().spec(&next);
+        builder.modified = now;
+        Some(builder.build())
+    })
+    .await
+}
+
+/// The Dataplane of a proxy that has its listeners; `None` where it says so already.
+fn serving(held: &Dataplane, brought: &Dataplane) -> Option<Dataplane> {
+    let mut next = held.clone();
+    let brought = brought.networking.as_ref()?;
+    let networking = next.networking.as_mut()?;
+    for inbound in networking.inbound.iter_mut().filter(|inbound| inbound.service_probe.is_none()) {
+        let same = brought.inbound.iter().find(|brought| same_place(brought, inbound));
+        if let Some(brought) = same.filter(|_| inbound.state() == State::NotReady) {
+            inbound.set_state(brought.state());
+            inbound.health = brought.health;
+        }
+    }
+    for listener in &mut networking.listeners {
+        if let Some(brought) = brought.listeners.iter().find(|brought| same_listener(brought, listener)) {
+            listener.set_state(brought.state());
+        }
+    }
+    (next != *held).then_some(next)
+}
+
 fn next(stored: Option<&Stored>, prepared: &Resource, now: Timestamp) -> Option<Resource> {
     let held = stored.map(|stored| &*stored.resource);
     let mut spec = prepared.spec::<Dataplane>().ok()?.clone();
     let held_spec = held.and_then(|held| held.spec::<Dataplane>().ok()?.networking.as_ref());
-    let inbounds = spec.networking.iter_mut().flat_map(|networking| &mut networking.inbound);
-    for inbound in inbounds.filter(|inbound| inbound.service_probe.is_some()) {
-        let known = held_spec.and_then(|held| held.inbound.iter().find(|held| same_place(held, inbound)));
-        // Nobody is sent to an application before its first probe; a new stream of a known one changes nothing.
-        match known {
-            Some(known) => {
-                inbound.set_state(known.state());
-                inbound.health = known.health;
-            }
-            None => {
-                inbound.set_state(State::NotReady);
-                inbound.health = Some(Health { ready: false });
-            }
+    // Nobody is sent to an application before its first probe, nor to a proxy before it has its listeners; a new
+    // stream of a known one changes nothing.
+    if let Some(networking) = &mut spec.networking {
+        for inbound in networking.inbound.iter_mut().filter(|inbound| inbound.state() == State::Ready) {
+            let known = held_spec.and_then(|held| held.inbound.iter().find(|held| same_place(held, inbound)));
+            inbound.health = known.map_or(Some(Health { ready: false }), |known| known.health);
+            inbound.set_state(known.map_or(State::NotReady, Inbound::state));
+        }
+        for listener in &mut networking.listeners {
+            let known =
+                held_spec.and_then(|held| held.listeners.iter().find(|held| same_listener(held, listener)));
+            listener.set_state(known.map_or(listener::State::NotReady, Listener::state));
         }
     }
     let mut builder = prepared.to_builder().spec(&spec).at(now);
@@ -171,6 +208,10 @@ fn same_place(a: &Inbound, b: &Inbound) -> bool {
     (a.port, a.service_port, &a.address, &a.service_address)
         == (b.port, b.service_port, &b.address, &b.service_address)
         && a.service_probe == b.service_probe
+}
+
+fn same_listener(a: &Listener, b: &Listener) -> bool {
+    (a.port, &a.address, a.r#type) == (b.port, &b.address, b.r#type)
 }
 
 /// Removes a Dataplane and its insight, unless the newest stream of the proxy is another control plane's.

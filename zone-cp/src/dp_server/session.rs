@@ -165,6 +165,13 @@ impl Session {
         self.wanted.is_some() && self.subscriptions.values().all(Subscription::is_settled)
     }
 
+    /// Whether the proxy has taken a first configuration, its listeners included: others may be sent to it.
+    pub(crate) fn is_serving(&self) -> bool {
+        let answered = |held: &Subscription| held.counters.acknowledged + held.counters.rejected > 0;
+        self.is_settled()
+            && (!self.has_listeners || self.subscriptions.get(&key(LISTENER)).is_some_and(answered))
+    }
+
     /// Works out what is to be sent of a type.
     ///
     /// A cluster that is new or changed warms until it gets endpoints, even if they are the same as before, and

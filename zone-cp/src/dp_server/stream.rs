@@ -129,6 +129,7 @@ async fn open(context: &Arc<Context>, accepted: &mut Accepted) -> Result<Stream,
         mesh: context.views.subscribe(&peer.key.mesh),
         metadata: Metadata::from_struct(&peer.metadata),
         registered: prepared.is_some(),
+        starting: prepared,
         place,
         session,
         stamp: credentials::stamp(&snapshot, &peer.key.mesh),
@@ -175,6 +176,8 @@ struct Stream {
     mesh: watch::Receiver<Arc<MeshState>>,
     metadata: Metadata,
     registered: bool,
+    /// The Dataplane that the proxy brought along, until it has its listeners.
+    starting: Option<Resource>,
     token: Option<String>,
     /// What the token was checked with.
     stamp: Vec<Revision>,
@@ -209,6 +212,9 @@ impl Stream {
                 }
             }
             self.report();
+            if self.session.is_serving() {
+                self.ready().await;
+            }
             tokio::select! {
                 request = accepted.requests.message() => {
                     if let Err(end) = take(&self.context, &mut self.session, accepted, request) {
@@ -225,6 +231,16 @@ impl Stream {
                 () = replaced.cancelled() => return End::Replaced,
                 () = stop.cancelled() => return End::Stopping,
             }
+        }
+    }
+
+    /// Lets others be sent to a proxy that has its first configuration. A store that is away is tried again when
+    /// the proxy says something next.
+    async fn ready(&mut self) {
+        let Some(prepared) = &self.starting else { return };
+        match registration::ready(&*self.context.deps.store, prepared, (self.context.now)()).await {
+            Ok(_) => self.starting = None,
+            Err(error) => tracing::warn!(dataplane = %prepared.key(), %error, "cannot mark a proxy as ready"),
         }
     }
 

@@ -273,6 +273,7 @@ async fn a_proxy_that_falls_silent_is_not_ready_until_it_is_back() {
     let token = zone.token("web");
     let mut silent = Proxy::open_on(zone.channel_at(wire.port).await, Some(&token), brought).await;
     silent.take_all(CLUSTER).await;
+    silent.take_all(LISTENER).await;
     let state = |snapshot: &store::Snapshot| networking(snapshot, "web").map(|held| held.inbound[0].state());
     zone.until("ready", |snapshot| state(snapshot) == Some(State::Ready)).await;
     wire.cut();
@@ -280,6 +281,7 @@ async fn a_proxy_that_falls_silent_is_not_ready_until_it_is_back() {
     assert_eq!(zone.handle.connected().len(), 1);
     let mut back = Proxy::start(&zone, "web", &[8080]).await;
     back.take_all(CLUSTER).await;
+    back.take_all(LISTENER).await;
     zone.until("ready again", |snapshot| state(snapshot) == Some(State::Ready)).await;
     zone.stop().await;
 }

@@ -46,7 +46,8 @@ fn a_service_over_both_zones_fails_over_without_a_lost_request_and_comes_back() 
     assert_eq!(mesh.until_multizone_answers_from("backend.west"), 0);
     mesh.topology.zone("east").unwrap().stop("backend");
     mesh.topology.start_backend("east").unwrap();
-    mesh.until_multizone_answers_from("backend.east");
+    let refused = mesh.until_multizone_answers_from("backend.east");
+    assert_eq!(refused, 0, "traffic came before the backend's Envoy had its listeners");
 }
 
 #[test]

@@ -175,3 +175,30 @@ async fn a_registered_proxy_comes_back_while_the_store_is_away() {
         assert_eq!(refused.status().code(), tonic::Code::Unavailable);
     }
 }
+
+#[tokio::test]
+async fn nobody_is_sent_to_a_proxy_before_it_has_its_listeners() {
+    let store = MemoryStore::new();
+    let dataplane = prepared(&document(80, false));
+    put(&store, &dataplane).await.unwrap();
+    let listeners = |stored: &Stored| {
+        let networking = stored.resource.spec::<Dataplane>().unwrap().networking.clone().unwrap();
+        networking.listeners.iter().map(Listener::state).collect::<Vec<_>>()
+    };
+    let starting = held(&store).await.unwrap();
+    assert_eq!(
+        (states(&starting), listeners(&starting)),
+        (vec![State::NotReady], vec![listener::State::NotReady])
+    );
+    assert!(ready(&store, &dataplane, now()).await.unwrap());
+    let serving = held(&store).await.unwrap();
+    assert_eq!((states(&serving), listeners(&serving)), (vec![State::Ready], vec![listener::State::Ready]));
+    assert!(!ready(&store, &dataplane, now()).await.unwrap(), "nothing is written twice");
+    // A new stream of one that is ready leaves it so.
+    put(&store, &dataplane).await.unwrap();
+    assert_eq!(states(&held(&store).await.unwrap()), [State::Ready]);
+    // One that is gone from the store meanwhile is not brought back.
+    let key = dataplane.key().clone();
+    store.commit(vec![Op::Delete(key, Expect::Any)]).await.unwrap();
+    assert!(!ready(&store, &dataplane, now()).await.unwrap());
+}
