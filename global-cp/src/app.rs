@@ -41,6 +41,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     let mut metrics = Registry::with_prefix(METRICS);
     let kds_metrics = ::kds::Metrics::new(&mut metrics);
+    let api_metrics = control_api::Metrics::new(&mut metrics);
     let mut foundation = Foundation::open(Parts {
         name: "global-cp",
         data_dir: config.data_dir.as_deref(),
@@ -59,7 +60,7 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     };
     if args.common.api_only {
         let snapshots = foundation.index().await?;
-        let served = (build, Arc::new(NoProxies) as Arc<dyn ProxyInspector>, None);
+        let served = Served { build, proxies: Arc::new(NoProxies), tls: None, metrics: api_metrics };
         return api(foundation, config, snapshots, served, false).await;
     }
     let token = control_api::defaults::ensure(&foundation.store, &Plane::Global, &config.defaults).await?;
@@ -84,7 +85,8 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     let kds_tls = tls.as_ref().map(|tls| Arc::clone(&tls.config));
     let admin = kds::spawn(&foundation.tasks, deps, listener, kds_tls)?;
     let proxies = Arc::new(ThroughZones::new(admin, snapshots.clone()));
-    api(foundation, config, snapshots, (build, proxies, tls), true).await
+    let served = Served { build, proxies, tls, metrics: api_metrics };
+    api(foundation, config, snapshots, served, true).await
 }
 
 async fn cluster_id(args: &RunArgs, foundation: &Foundation) -> anyhow::Result<String> {
@@ -95,14 +97,23 @@ async fn cluster_id(args: &RunArgs, foundation: &Foundation) -> anyhow::Result<S
     control_plane::stored_id(&foundation.store, CLUSTER_ID, &Labels::new(), now).await
 }
 
+/// What the API answers for.
+struct Served {
+    build: BuildInfo,
+    proxies: Arc<dyn ProxyInspector>,
+    tls: Option<ServerTls>,
+    metrics: control_api::Metrics,
+}
+
 /// Serves the API and runs until stopped.
 async fn api(
     mut foundation: Foundation,
     config: Config,
     snapshots: SnapshotReceiver,
-    (build, proxies, tls): (BuildInfo, Arc<dyn ProxyInspector>, Option<ServerTls>),
+    served: Served,
     mesh_defaults: bool,
 ) -> anyhow::Result<()> {
+    let Served { build, proxies, tls, metrics } = served;
     let api = Api {
         store: Arc::clone(&foundation.store),
         snapshots,
@@ -112,6 +123,7 @@ async fn api(
         config_json: serde_json::to_value(&config)?,
         tls: tls.map(|tls| tls.config),
         mesh_defaults,
+        metrics,
     };
     let handle = control_api::spawn(&foundation.tasks, config.api, api)?;
     foundation.port("api", handle.http.port());

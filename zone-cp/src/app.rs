@@ -51,6 +51,7 @@ fn now() -> Timestamp {
 async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     let mut metrics = Registry::with_prefix(METRICS);
     let kds_metrics = ::kds::Metrics::new(&mut metrics);
+    let api_metrics = control_api::Metrics::new(&mut metrics);
     let link_metrics = kds::LinkMetrics::new(&mut metrics);
     let proxy_metrics = dp_server::Metrics::new(&mut metrics);
     let mut foundation = Foundation::open(Parts {
@@ -74,7 +75,7 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     if args.common.api_only {
         let snapshots = foundation.index().await?;
         let proxies = StoredProxies::new(snapshots.clone(), &*config.zone.name);
-        let served = (plane, build, Arc::new(proxies) as Arc<dyn ProxyInspector>);
+        let served = Served { plane, build, proxies: Arc::new(proxies), metrics: api_metrics };
         return api(foundation, config, snapshots, served, None).await;
     }
     setup::only_zone(&foundation.store, &plane, now()).await?;
@@ -103,7 +104,8 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
         foundation.tasks.spawn("link metrics", OnExit::Ignore, link_metrics.follow(states));
     }
     let tls = foundation.tls("zone-cp", &config.dp_server.tls)?;
-    api(foundation, config, snapshots, (plane, build, proxies), tls).await
+    let served = Served { plane, build, proxies, metrics: api_metrics };
+    api(foundation, config, snapshots, served, tls).await
 }
 
 fn link(config: &Config, instance: &str, store_id: String) -> anyhow::Result<kds::Link> {
@@ -145,15 +147,24 @@ fn trust(zone: &ZoneConfig) -> anyhow::Result<Trust> {
     })
 }
 
+/// What the API answers for.
+struct Served {
+    plane: Plane,
+    build: BuildInfo,
+    proxies: Arc<dyn ProxyInspector>,
+    metrics: control_api::Metrics,
+}
+
 /// Serves the API and runs until stopped. Without TLS the API is all there is.
 async fn api(
     mut foundation: Foundation,
     config: Config,
     snapshots: SnapshotReceiver,
-    (plane, build, proxies): (Plane, BuildInfo, Arc<dyn ProxyInspector>),
+    served: Served,
     tls: Option<ServerTls>,
 ) -> anyhow::Result<()> {
-    let mesh_defaults = tls.is_some() && !plane.is_federated_zone();
+    let mesh_defaults = tls.is_some() && !served.plane.is_federated_zone();
+    let Served { plane, build, proxies, metrics } = served;
     let api = Api {
         store: Arc::clone(&foundation.store),
         snapshots,
@@ -163,6 +174,7 @@ async fn api(
         config_json: serde_json::to_value(&config)?,
         tls: tls.map(|tls| tls.config),
         mesh_defaults,
+        metrics,
     };
     let handle = control_api::spawn(&foundation.tasks, config.api, api)?;
     foundation.port("api", handle.http.port());

@@ -14,6 +14,7 @@ mod diff;
 mod document;
 mod duration;
 mod json;
+mod metrics;
 mod preload;
 mod problem;
 mod proxies;
@@ -25,6 +26,7 @@ mod stored;
 mod syntax;
 
 pub use config::{ApiConfig, HttpsConfig};
+pub use metrics::Metrics;
 pub use preload::{PreloadError, preload};
 pub use proxies::{AdminQuery, InspectError, NoProxies, ProxyInspector};
 pub use server::{Api, ApiError, BuildInfo, Handle, router, spawn};

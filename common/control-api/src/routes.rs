@@ -26,6 +26,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::app::Shared;
 use crate::authn;
+use crate::metrics;
 
 pub(crate) use call::OverTls;
 
@@ -42,6 +43,7 @@ pub(crate) fn router(app: Shared, tls: OverTls) -> Router {
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Shared::clone(&app), authn::authenticate))
+        .layer(middleware::from_fn_with_state(Shared::clone(&app), metrics::count))
         .layer(Extension(tls))
         // Bodies are limited where they are read, so that the answer has our shape.
         .layer(DefaultBodyLimit::disable())

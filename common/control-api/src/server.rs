@@ -14,7 +14,7 @@ use store::index::SnapshotReceiver;
 
 use crate::app::App;
 use crate::routes::{self, OverTls};
-use crate::{ApiConfig, ProxyInspector};
+use crate::{ApiConfig, Metrics, ProxyInspector};
 
 /// What the control plane says of itself.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub struct Api {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Whether a new mesh gets its signing key and default policies.
     pub mesh_defaults: bool,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// Where the API is served.

@@ -63,6 +63,7 @@ pub(crate) async fn api(store: &Store, tasks: &Tasks, plane: Plane, proxies: Arc
         config_json: serde_json::json!({"some": "config"}),
         tls: None,
         mesh_defaults: true,
+        metrics: control_api::Metrics::default(),
     }
 }
 

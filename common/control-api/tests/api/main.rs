@@ -7,5 +7,6 @@ mod errors;
 mod harness;
 mod inspection;
 mod lists;
+mod metrics;
 mod resources;
 mod served;
