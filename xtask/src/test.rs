@@ -49,10 +49,8 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     tests.args(args);
     let (totals, succeeded) = run_counting(&mut tests)?;
     let Totals { passed, failed, ignored } = totals;
-    println!(
-        "tests: {passed} passed, {failed} failed, {ignored} ignored in {} s",
-        started.elapsed().as_secs()
-    );
+    println!("built and run in {} s", started.elapsed().as_secs());
+    println!("tests: {passed} passed, {failed} failed, {ignored} skipped");
     if failed > 0 || !succeeded {
         bail!("not every test passed");
     }
