@@ -1,22 +1,19 @@
 //! `cargo xtask measure`: the figures of `docs/performance.md`, as a Markdown table.
 
-mod procfs;
-mod samples;
-
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use e2e::plane::Toolbox;
-use e2e::ports;
 use e2e::relay::Relay;
+use e2e::samples::Samples;
 use e2e::topology::{Answer, Topology, request};
+use e2e::{ports, procfs};
 use serde_json::json;
 
 use crate::stage::Stage;
 use crate::workspace;
-use samples::Samples;
 
 /// Between two looks at whether a change is enforced: the resolution of the latency.
 const RESOLUTION: Duration = Duration::from_millis(1);

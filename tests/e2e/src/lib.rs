@@ -5,6 +5,7 @@
 //! builds in seconds.
 
 pub mod api;
+pub mod etcd;
 pub mod http;
 pub mod launch;
 pub mod manifest;
@@ -12,7 +13,9 @@ pub mod patience;
 pub mod plane;
 pub mod ports;
 pub mod process;
+pub mod procfs;
 pub mod proxy;
 pub mod relay;
+pub mod samples;
 pub mod service;
 pub mod topology;

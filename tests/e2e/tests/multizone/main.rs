@@ -9,7 +9,7 @@ use e2e::relay::Relay;
 use e2e::topology::{Answer, is_online};
 use serde_json::Value;
 
-use support::{Etcd, Mesh, patience};
+use support::{Mesh, patience};
 
 #[test]
 fn a_request_crosses_zones_with_the_callers_identity_and_the_services_name() {
@@ -127,18 +127,18 @@ fn an_envoy_that_is_killed_comes_back() {
 #[test]
 fn a_global_on_etcd_goes_on_when_etcd_is_back() {
     let folder = tempfile::tempdir().unwrap();
-    let mut etcd = Etcd::start(folder.path());
+    let mut etcd = support::etcd(folder.path());
     let mut topology = support::global_on_etcd(folder.path(), &etcd);
     topology.join("east").unwrap();
     let api = topology.global.api();
-    etcd.kill();
+    etcd.process().kill();
     // What it knows it still tells; what it cannot keep it does not accept.
     assert_eq!(api.get("/meshes/default").unwrap()["name"], "default");
     let timeout =
         manifest::parse("{type: MeshTimeout, mesh: default, name: t, spec: {targetRef: {kind: Mesh}}}");
     let timeout = timeout.unwrap().remove(0);
     assert!(api.apply(&timeout).is_err());
-    etcd.start_again();
+    etcd.start_again().unwrap_or_else(|error| panic!("{error:#}"));
     patience().until("a write", || api.apply(&timeout)).unwrap();
     let east = topology.zones["east"].plane.api();
     patience()

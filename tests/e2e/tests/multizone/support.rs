@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{anyhow, bail, ensure};
-use e2e::http::Request;
+use e2e::etcd::Etcd;
 use e2e::launch::Launcher;
 use e2e::manifest;
 use e2e::patience::Patience;
 use e2e::plane::Toolbox;
-use e2e::process::{Process, Program};
 use e2e::proxy::{Proxy, ProxyPlan};
 use e2e::topology::{Answer, Outbounds, Topology, request};
 use nix::sys::signal::Signal;
@@ -65,58 +64,15 @@ pub(crate) fn global_only() -> (TempDir, Topology) {
 /// A global that keeps its resources in etcd.
 pub(crate) fn global_on_etcd(folder: &Path, etcd: &Etcd) -> Topology {
     let config = folder.join("global.yaml");
-    let store = format!("store: {{type: etcd, etcd: {{endpoints: [\"{}\"]}}}}", etcd.endpoint);
+    let store = format!("store: {{type: etcd, etcd: {{endpoints: [\"{}\"]}}}}", etcd.endpoint());
     std::fs::write(&config, store).unwrap();
     let flags = [("--config", config.to_str().unwrap())];
     Topology::start_with(&toolbox(), &deploy(), folder, &flags).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// A real etcd.
-pub(crate) struct Etcd {
-    endpoint: String,
-    program: Program,
-    process: Process,
-}
-
-impl Etcd {
-    /// Starts etcd with its data in `folder`.
-    pub(crate) fn start(folder: &Path) -> Self {
-        let [client, peer] = e2e::ports::free().unwrap();
-        let endpoint = format!("http://127.0.0.1:{client}");
-        let peer = format!("http://127.0.0.1:{peer}");
-        let program = Program::new("etcd", Path::new("etcd"), &folder.join("etcd.log"))
-            .flag("--data-dir", folder.join("etcd"))
-            .flag("--listen-client-urls", &endpoint)
-            .flag("--advertise-client-urls", &endpoint)
-            .flag("--listen-peer-urls", &peer)
-            .flag("--initial-advertise-peer-urls", &peer)
-            .flag("--initial-cluster", format!("default={peer}"));
-        let process = program.start(&toolbox().launcher).unwrap();
-        let mut etcd = Self { endpoint, program, process };
-        etcd.until_healthy();
-        etcd
-    }
-
-    pub(crate) fn kill(&mut self) {
-        self.process.kill();
-    }
-
-    pub(crate) fn start_again(&mut self) {
-        self.process = self.program.start(&toolbox().launcher).unwrap();
-        self.until_healthy();
-    }
-
-    fn until_healthy(&mut self) {
-        let port = self.endpoint.rsplit(':').next().unwrap().parse().unwrap();
-        patience()
-            .until("etcd to be healthy (is it installed? run `cargo xtask test`)", || {
-                self.process.ensure_running()?;
-                let health = e2e::http::send(port, &Request::get("/health"))?.json()?;
-                ensure!(health["health"] == "true", "{health}");
-                Ok(())
-            })
-            .unwrap_or_else(|error| panic!("{error:#}"));
-    }
+/// A real etcd with its data in `folder`.
+pub(crate) fn etcd(folder: &Path) -> Etcd {
+    Etcd::start(&toolbox().launcher, &patience(), folder).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 impl Mesh {

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 /// Durations of one thing.
 #[derive(Debug, Default)]
-pub(super) struct Samples(Vec<Duration>);
+pub struct Samples(Vec<Duration>);
 
 impl Samples {
-    pub(super) fn add(&mut self, sample: Duration) {
+    /// Adds one.
+    pub fn add(&mut self, sample: Duration) {
         self.0.push(sample);
     }
 
     /// The smallest sample that this share of all does not exceed (nearest rank).
-    fn percentile(&self, percent: usize) -> Duration {
+    pub fn percentile(&self, percent: usize) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         let rank = (sorted.len() * percent).div_ceil(100).max(1);

@@ -4,7 +4,10 @@ use anyhow::Context;
 use nix::unistd::{SysconfVar, sysconf};
 
 /// Seconds of CPU that a process has used.
-pub(super) fn cpu(process: u32) -> anyhow::Result<f64> {
+///
+/// # Errors
+/// When there is no such process.
+pub fn cpu(process: u32) -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     let ticks = used_ticks(&stat).with_context(|| format!("/proc/{process}/stat: {stat}"))?;
     let per_second = sysconf(SysconfVar::CLK_TCK)?.context("the system has no clock tick")?;
@@ -18,11 +21,27 @@ fn used_ticks(stat: &str) -> Option<u64> {
     Some(fields.next()?.ok()? + fields.next()?.ok()?)
 }
 
-/// Resident memory of a process.
-pub(super) fn resident_mib(process: u32) -> anyhow::Result<f64> {
+/// Resident memory of a process, MiB.
+///
+/// # Errors
+/// When there is no such process.
+pub fn resident_mib(process: u32) -> anyhow::Result<f64> {
+    status_mib(process, "VmRSS:")
+}
+
+/// The most memory a process has had resident, MiB.
+///
+/// # Errors
+/// When there is no such process.
+pub fn peak_mib(process: u32) -> anyhow::Result<f64> {
+    status_mib(process, "VmHWM:")
+}
+
+fn status_mib(process: u32, field: &str) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: u32 = line.split_whitespace().next().context("VmRSS has no value")?.parse()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field));
+    let value = value.with_context(|| format!("/proc/{process}/status has no {field}"))?;
+    let kib: u32 = value.split_whitespace().next().context("a field without value")?.parse()?;
     Ok(f64::from(kib) / 1024.0)
 }
 
@@ -33,7 +52,8 @@ mod tests {
     #[test]
     fn our_own_process_is_readable() {
         assert!(cpu(std::process::id()).unwrap() >= 0.0);
-        assert!(resident_mib(std::process::id()).unwrap() > 0.1);
+        let resident = resident_mib(std::process::id()).unwrap();
+        assert!(resident > 0.1 && resident <= peak_mib(std::process::id()).unwrap() + 1.0);
         assert_eq!(used_ticks("7 (a b) c) S 1 2 3 4 5 6 7 8 9 10 30 12 0 0"), Some(42));
         assert_eq!(used_ticks("7 (a"), None);
     }
