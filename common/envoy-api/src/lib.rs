@@ -8,6 +8,7 @@ use prost_reflect::DescriptorPool;
 
 pub mod canonical;
 pub mod json;
+pub mod patch;
 
 #[allow(
     dead_code,

@@ -3,9 +3,13 @@
 
 mod common;
 mod hostname_generator;
+mod inbound;
 mod mesh_external_service;
+mod mesh_fault_injection;
 mod mesh_identity;
 mod mesh_multi_zone_service;
+mod mesh_proxy_patch;
+mod mesh_rate_limit;
 mod mesh_service;
 mod mesh_traffic_permission;
 mod mesh_trust;
@@ -17,8 +21,11 @@ pub use hostname_generator::*;
 pub use kds_proto::mesh::{Dataplane, DataplaneInsight, Mesh, MeshInsight, ServiceInsight};
 pub use kds_proto::system::{Config, Secret, Zone, ZoneInsight};
 pub use mesh_external_service::*;
+pub use mesh_fault_injection::*;
 pub use mesh_identity::*;
 pub use mesh_multi_zone_service::*;
+pub use mesh_proxy_patch::*;
+pub use mesh_rate_limit::*;
 pub use mesh_service::*;
 pub use mesh_traffic_permission::*;
 pub use mesh_trust::*;
@@ -75,10 +82,13 @@ json_specs!(
     HostnameGenerator,
     MeshExternalService,
     MeshExternalServiceStatus,
+    MeshFaultInjection,
     MeshIdentity,
     MeshIdentityStatus,
     MeshMultiZoneService,
     MeshMultiZoneServiceStatus,
+    MeshProxyPatch,
+    MeshRateLimit,
     MeshService,
     MeshServiceStatus,
     MeshTrafficPermission,
@@ -123,11 +133,14 @@ const fn json_spec<T: Checked>() -> JsonSpec {
 
 /// The typed JSON spec of a kind; `None` for protobuf kinds and kinds held as documents.
 pub fn json_spec_of(kind: Kind) -> Option<JsonSpec> {
-    let specs: [(Kind, JsonSpec); 9] = [
+    let specs: [(Kind, JsonSpec); 12] = [
         (Kind::HOSTNAME_GENERATOR, const { json_spec::<HostnameGenerator>() }),
         (Kind::MESH_EXTERNAL_SERVICE, const { json_spec::<MeshExternalService>() }),
+        (Kind::MESH_FAULT_INJECTION, const { json_spec::<MeshFaultInjection>() }),
         (Kind::MESH_IDENTITY, const { json_spec::<MeshIdentity>() }),
         (Kind::MESH_MULTI_ZONE_SERVICE, const { json_spec::<MeshMultiZoneService>() }),
+        (Kind::MESH_PROXY_PATCH, const { json_spec::<MeshProxyPatch>() }),
+        (Kind::MESH_RATE_LIMIT, const { json_spec::<MeshRateLimit>() }),
         (Kind::MESH_SERVICE, const { json_spec::<MeshService>() }),
         (Kind::MESH_TRAFFIC_PERMISSION, const { json_spec::<MeshTrafficPermission>() }),
         (Kind::MESH_TRUST, const { json_spec::<MeshTrust>() }),

@@ -3,9 +3,13 @@
 
 mod duration;
 mod mesh_circuit_breaker;
+mod mesh_fault_injection;
+mod mesh_rate_limit;
 mod mesh_timeout;
 pub(crate) mod mesh_tls;
 mod mesh_traffic_permission;
+mod peers;
+mod percent;
 
 use crate::draft::Draft;
 use crate::generate::Context;
@@ -13,6 +17,8 @@ use crate::generate::Context;
 /// Applies all kinds.
 pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
     mesh_tls::apply(context, draft);
+    mesh_fault_injection::apply(context, draft);
+    mesh_rate_limit::apply(context, draft);
     mesh_timeout::apply(context, draft);
     mesh_traffic_permission::apply(context, draft);
     mesh_circuit_breaker::apply(draft);

@@ -75,10 +75,17 @@ pub enum MatchType {
 /// Matches a server name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SniMatch {
-    /// Always `Exact`.
-    pub r#type: String,
+    /// How.
+    pub r#type: SniMatchType,
     /// The server name.
     pub value: String,
+}
+
+/// How a server name is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum SniMatchType {
+    /// The whole name.
+    Exact,
 }
 
 impl Checked for MeshTrafficPermission {
@@ -102,7 +109,7 @@ impl Checked for MeshTrafficPermission {
     }
 }
 
-fn check_peer(path: &str, peer: &PeerMatch, violations: &mut Violations) {
+pub(super) fn check_peer(path: &str, peer: &PeerMatch, violations: &mut Violations) {
     if peer.spiffe_id.is_none() && peer.sni.is_none() {
         violations.add(path, "must have at least one defined: spiffeID, sni");
     }

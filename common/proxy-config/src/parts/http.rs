@@ -48,14 +48,23 @@ pub(crate) fn http_manager<'a>(
     }
 }
 
-/// The routes inside a connection manager.
-pub(crate) fn routes_mut(manager: &mut HttpConnectionManager) -> impl Iterator<Item = &mut Route> {
+/// Adds a filter of requests after all others: the router stays last.
+pub(crate) fn before_router(manager: &mut HttpConnectionManager, filter: HttpFilter) {
+    manager.http_filters.insert(manager.http_filters.len().saturating_sub(1), filter);
+}
+
+/// The hosts inside a connection manager.
+pub(crate) fn hosts_mut(manager: &mut HttpConnectionManager) -> impl Iterator<Item = &mut VirtualHost> {
     let configuration = match &mut manager.route_specifier {
         Some(RouteSpecifier::RouteConfig(configuration)) => Some(configuration),
         _ => None,
     };
-    let hosts = configuration.into_iter().flat_map(|configuration| &mut configuration.virtual_hosts);
-    hosts.flat_map(|host| &mut host.routes)
+    configuration.into_iter().flat_map(|configuration| &mut configuration.virtual_hosts)
+}
+
+/// The routes inside a connection manager.
+pub(crate) fn routes_mut(manager: &mut HttpConnectionManager) -> impl Iterator<Item = &mut Route> {
+    hosts_mut(manager).flat_map(|host| &mut host.routes)
 }
 
 /// The action of a route that calls a cluster.

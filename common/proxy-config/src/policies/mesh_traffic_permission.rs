@@ -4,21 +4,16 @@ use envoy_api::envoy::config::rbac::v3::Action;
 use envoy_api::envoy::config::rbac::v3::rbac::Action as Verdict;
 use envoy_api::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbac;
 use envoy_api::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
-use envoy_api::envoy::extensions::matching::common_inputs::network::v3::ServerNameInput;
-use envoy_api::envoy::extensions::matching::common_inputs::ssl::v3::UriSanInput;
-use envoy_api::xds::core::v3::TypedExtensionConfig;
-use envoy_api::xds::r#type::matcher::v3::matcher::matcher_list::predicate::{
-    MatchType, PredicateList, SinglePredicate, single_predicate,
-};
-use envoy_api::xds::r#type::matcher::v3::matcher::matcher_list::{FieldMatcher, Predicate};
+use envoy_api::xds::r#type::matcher::v3::Matcher;
+use envoy_api::xds::r#type::matcher::v3::matcher::matcher_list::FieldMatcher;
+use envoy_api::xds::r#type::matcher::v3::matcher::matcher_list::predicate::MatchType;
 use envoy_api::xds::r#type::matcher::v3::matcher::{MatcherList, MatcherType, OnMatch, on_match};
-use envoy_api::xds::r#type::matcher::v3::string_matcher::MatchPattern;
-use envoy_api::xds::r#type::matcher::v3::{Matcher, StringMatcher};
 use model::Kind;
-use model::spec::{MatchType as SpiffeMatch, PeerMatch, PermissionRule};
+use model::spec::{PeerMatch, PermissionRule};
 use policy::{Policy, Section, Selected};
 use serde::Deserialize;
 
+use super::peers::{asks_for_server, joined, predicate};
 use crate::draft::{Chain, Draft, Filter, Role};
 use crate::generate::Context;
 use crate::parts::{filter, http_filter, inspect_tls, stat_name, xds_extension};
@@ -54,7 +49,7 @@ impl Permissions {
             shadow.extend(default.allow_with_shadow_deny.into_iter().flatten());
         }
         allow.extend(shadow.iter().cloned());
-        self.looks_at_server |= deny.iter().chain(&allow).any(|peer| peer.sni.is_some());
+        self.looks_at_server |= asks_for_server(deny.iter().chain(&allow));
         let name = policy.kri.to_string();
         self.deny.extend(matcher(&deny, &name, Verdict::Deny));
         self.allow.extend(matcher(&allow, &name, Verdict::Allow));
@@ -83,8 +78,12 @@ impl Permissions {
 
     /// Puts the permissions in front of everything else.
     fn guard(&self, listener: &str, chain: &mut Chain) {
-        match chain.filters.first_mut() {
-            Some(Filter::Http(manager)) => {
+        let manager = chain.filters.iter_mut().find_map(|filter| match filter {
+            Filter::Http(manager) => Some(manager),
+            _ => None,
+        });
+        match manager {
+            Some(manager) => {
                 let rbac = HttpRbac {
                     matcher: Some(self.enforced()),
                     shadow_matcher: self.shadow(),
@@ -92,7 +91,7 @@ impl Permissions {
                 };
                 manager.http_filters.insert(0, http_filter("envoy.filters.http.rbac", &rbac));
             }
-            _ => {
+            None => {
                 let rbac = NetworkRbac {
                     stat_prefix: format!("{}.", stat_name(listener)),
                     matcher: Some(self.enforced()),
@@ -134,37 +133,7 @@ fn verdict(name: &str, verdict: Verdict) -> OnMatch {
 
 /// What to do when any of the peers calls; `None` without peers.
 fn matcher(peers: &[PeerMatch], policy: &str, action: Verdict) -> Option<FieldMatcher> {
-    let predicates: Vec<_> = peers.iter().filter_map(peer).collect();
+    let predicates: Vec<_> = peers.iter().filter_map(predicate).collect();
     let predicate = joined(predicates, MatchType::OrMatcher)?;
     Some(FieldMatcher { predicate: Some(predicate), on_match: Some(verdict(policy, action)) })
-}
-
-/// One predicate as it is, several under one.
-fn joined(mut predicates: Vec<Predicate>, join: fn(PredicateList) -> MatchType) -> Option<Predicate> {
-    if predicates.len() > 1 {
-        return Some(Predicate { match_type: Some(join(PredicateList { predicate: predicates })) });
-    }
-    predicates.pop()
-}
-
-fn peer(peer: &PeerMatch) -> Option<Predicate> {
-    let spiffe = peer.spiffe_id.as_ref().map(|id| {
-        let pattern = match id.r#type {
-            SpiffeMatch::Exact => MatchPattern::Exact(id.value.clone()),
-            SpiffeMatch::Prefix => MatchPattern::Prefix(id.value.clone()),
-        };
-        single(xds_extension("envoy.matching.inputs.uri_san", &UriSanInput {}), pattern)
-    });
-    let server = peer.sni.as_ref().map(|sni| {
-        let input = xds_extension("envoy.matching.inputs.server_name", &ServerNameInput {});
-        single(input, MatchPattern::Exact(sni.value.clone()))
-    });
-    joined(spiffe.into_iter().chain(server).collect(), MatchType::AndMatcher)
-}
-
-fn single(input: TypedExtensionConfig, pattern: MatchPattern) -> Predicate {
-    let value = StringMatcher { match_pattern: Some(pattern), ..StringMatcher::default() };
-    let predicate =
-        SinglePredicate { input: Some(input), matcher: Some(single_predicate::Matcher::ValueMatch(value)) };
-    Predicate { match_type: Some(MatchType::SinglePredicate(predicate)) }
 }

@@ -176,8 +176,27 @@ fn envoy_accepts_what_policies_make_of_it() {
         "allow": [{"spiffeID": {"type": "Prefix", "value": "spiffe://d/"}, "sni": {"type": "Exact", "value": "s"}}],
         "allowWithShadowDeny": [{"spiffeID": {"type": "Exact", "value": "spiffe://d/a"}}],
     }}]});
-    let policies =
-        [policy(Kind::MESH_TLS, "tls", &tls), policy(Kind::MESH_TRAFFIC_PERMISSION, "allow", &allow)];
+    let peers = json!([
+        {"spiffeID": {"type": "Prefix", "value": "spiffe://d/"}},
+        {"sni": {"type": "Exact", "value": "s"}},
+    ]);
+    let headers = json!({"set": [{"name": "a", "value": "1"}], "add": [{"name": "b", "value": "2"}]});
+    let http = json!({"requestRate": {"num": 1, "interval": "50ms"}, "onRateLimit": {"status": 423, "headers": headers}});
+    let tcp = json!({"connectionRate": {"num": 1, "interval": "1s"}});
+    let limit = json!({"local": {"http": http, "tcp": tcp}});
+    let limits = json!({"rules": [{"default": limit}, {"matches": peers, "default": limit}]});
+    let fault = json!({"http": [{
+        "abort": {"httpStatus": 503, "percentage": "2.5"},
+        "delay": {"value": "1s", "percentage": 100},
+        "responseBandwidth": {"limit": "1kbps", "percentage": "0.001"},
+    }]});
+    let faults = json!({"rules": [{"default": fault}, {"matches": peers, "default": fault}]});
+    let policies = [
+        policy(Kind::MESH_TLS, "tls", &tls),
+        policy(Kind::MESH_TRAFFIC_PERMISSION, "allow", &allow),
+        policy(Kind::MESH_RATE_LIMIT, "limits", &limits),
+        policy(Kind::MESH_FAULT_INJECTION, "faults", &faults),
+    ];
     let snapshot = snapshot(resources(&keys).into_iter().chain(policies));
     let directory = tempfile::tempdir().expect("a directory");
     for name in ["web", "db", "egress"] {

@@ -4,5 +4,6 @@
 mod envoy;
 mod mesh;
 mod order;
+mod peers;
 mod sidecars;
 mod zones;
