@@ -1,7 +1,8 @@
-//! Developer commands: `cargo xtask check|tidy|test|conformance|demo`.
+//! Developer commands: `cargo xtask check|tidy|test|conformance|demo|measure|bench`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tells people what it does")]
 
+mod bench;
 mod check;
 mod conformance;
 mod demo;
@@ -56,6 +57,15 @@ enum Command {
     Demo(demo::Args),
     /// Measure what docs/performance.md tells: latency of a policy, idle CPU, memory, cost of a reconnect.
     Measure(measure::Args),
+    /// Play many peers of a control plane and measure what changes cost: `cargo xtask bench zones --help`.
+    ///
+    /// Builds with --release first. Everything is on loopback and in `target/bench`.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Scenario and its flags, as `load --help` explains.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -70,6 +80,7 @@ fn main() -> ExitCode {
         Command::Conformance { folder } => conformance::run(&folder),
         Command::Demo(args) => demo::run(&args),
         Command::Measure(args) => measure::run(&args),
+        Command::Bench { args } => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,4 @@
+//! The scenarios, one a module.
+
+pub(crate) mod inventory;
+pub(crate) mod zones;
