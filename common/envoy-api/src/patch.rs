@@ -1,6 +1,6 @@
 //! Changes to messages: one merged into another, and JSON patches of their JSON form.
 
-use json_patch::PatchOperation;
+pub use json_patch::PatchOperation;
 use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage, Value as Field};
 use prost_types::Any;

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use prost::{Message, Name};
 use serde_json::{Map, Value};
 
+use crate::note::Note;
+
 /// Types of resources, in the order in which they are best delivered: what a resource refers to comes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResourceType {
@@ -85,6 +87,7 @@ pub type Resources = BTreeMap<Arc<str>, ConfigResource>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyConfig {
     resources: BTreeMap<ResourceType, Resources>,
+    pub(crate) notes: Vec<Note>,
 }
 
 static NONE: Resources = Resources::new();
@@ -103,6 +106,11 @@ impl ProxyConfig {
     /// All resources, by type in delivery order, then by name.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &ConfigResource)> {
         self.resources.values().flatten()
+    }
+
+    /// Parts of policies that took no effect.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
     }
 
     /// The first resource of a name stays: two resources never change places.

@@ -40,6 +40,33 @@ pub(crate) enum Role {
     External(Arc<Destination>),
 }
 
+/// Beginnings of names that the machinery of the mesh has, and who makes what is called so.
+const SYSTEM_ORIGINS: [(&str, &str); 6] = [
+    ("system_dynamicconfig", "dynamic-config"),
+    ("system_identity_", "identity"),
+    ("system_meshaccesslog_", "mesh-access-log"),
+    ("system_meshmetric_", "prometheus"),
+    ("system_meshtrace_", "mesh-trace"),
+    ("meshpassthrough_", "meshpassthrough"),
+];
+
+impl Role {
+    /// Who made it, as users of patches know it.
+    fn origin(&self, name: &str) -> &'static str {
+        let system = SYSTEM_ORIGINS.iter().find(|(prefix, _)| name.starts_with(prefix));
+        match (self, system) {
+            (Self::System | Self::Passthrough, Some((_, origin))) => origin,
+            (Self::System, None) => "admin",
+            (Self::Passthrough, None) => "transparent",
+            (Self::Inbound { .. }, _) => "inbound",
+            (Self::Outbound(_), _) => "outbound",
+            (Self::DirectAccess, _) => "direct-access",
+            (Self::ZoneIngress, _) => "ingress",
+            (Self::ZoneEgress(_) | Self::External(_), _) => "egress",
+        }
+    }
+}
+
 /// A listener whose chains are typed.
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
@@ -80,7 +107,8 @@ impl Cluster {
         Self { role, message, http: None, tls: None }
     }
 
-    fn finish(self) -> ConfigResource {
+    fn finish(self) -> Made<cluster::Cluster> {
+        let origin = self.role.origin(&self.message.name);
         let mut message = self.message;
         if let Some(http) = &self.http {
             message.typed_extension_protocol_options.insert(HTTP_OPTIONS.into(), envoy_api::pack(http));
@@ -88,7 +116,7 @@ impl Cluster {
         if let Some(tls) = &self.tls {
             message.transport_socket = tls_socket(tls);
         }
-        ConfigResource::encode(ResourceType::Cluster, &message)
+        Made { origin, message }
     }
 }
 
@@ -114,10 +142,11 @@ impl Filter {
 }
 
 impl Listener {
-    fn finish(self) -> ConfigResource {
+    fn finish(self) -> Made<listener::Listener> {
+        let origin = self.role.origin(&self.message.name);
         let mut message = self.message;
         message.filter_chains = self.chains.into_iter().map(Chain::finish).collect();
-        ConfigResource::encode(ResourceType::Listener, &message)
+        Made { origin, message }
     }
 }
 
@@ -143,16 +172,42 @@ impl Draft {
         self.clusters.entry(cluster.message.name.clone()).or_insert(cluster);
     }
 
+    /// Puts the typed parts into their messages.
+    pub(crate) fn finish(self) -> Finished {
+        Finished {
+            clusters: self.clusters.into_iter().map(|(name, cluster)| (name, cluster.finish())).collect(),
+            listeners: self.listeners.into_iter().map(|(name, listener)| (name, listener.finish())).collect(),
+            assignments: self.assignments,
+        }
+    }
+}
+
+/// A finished message and who made it.
+#[derive(Clone, Debug)]
+pub(crate) struct Made<M> {
+    pub(crate) origin: &'static str,
+    pub(crate) message: M,
+}
+
+/// A configuration whose messages are complete.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Finished {
+    pub(crate) clusters: BTreeMap<String, Made<cluster::Cluster>>,
+    pub(crate) listeners: BTreeMap<String, Made<listener::Listener>>,
+    assignments: BTreeMap<Arc<str>, ConfigResource>,
+}
+
+impl Finished {
     /// Encodes everything.
-    pub(crate) fn finish(self, config: &mut ProxyConfig) {
+    pub(crate) fn encode(self, config: &mut ProxyConfig) {
         for (name, cluster) in self.clusters {
-            config.insert(name.into(), cluster.finish());
+            config.insert(name.into(), ConfigResource::encode(ResourceType::Cluster, &cluster.message));
         }
         for (name, assignment) in self.assignments {
             config.insert(name, assignment);
         }
         for (name, listener) in self.listeners {
-            config.insert(name.into(), listener.finish());
+            config.insert(name.into(), ConfigResource::encode(ResourceType::Listener, &listener.message));
         }
     }
 }

@@ -47,6 +47,8 @@ pub fn generate(
     if let Some(identity) = identity {
         secrets::add(view.trust(), identity, &mut config);
     }
-    draft.finish(&mut config);
+    let mut finished = draft.finish();
+    config.notes = policies::patch(&context, &mut finished);
+    finished.encode(&mut config);
     config
 }

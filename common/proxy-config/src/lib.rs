@@ -9,6 +9,7 @@ mod draft;
 mod generate;
 mod identity;
 mod metadata;
+mod note;
 mod outbounds;
 mod parts;
 mod policies;
@@ -21,11 +22,13 @@ pub use config::{ConfigResource, ProxyConfig, ResourceType, Resources, Version};
 pub use generate::generate;
 pub use identity::Identity;
 pub use metadata::{Feature, Metadata};
+pub use note::Note;
 pub use proxy::{AdminTls, Proxy};
 pub use settings::{Cidr, Settings};
 pub use view::MeshView;
 
-use model::Kind;
+use model::{Kind, Violations};
+use serde_json::Value;
 
 /// Whether a change of a resource of this kind can change the configuration of any proxy. Observations can not.
 pub fn concerns(kind: Kind) -> bool {
@@ -41,6 +44,13 @@ pub fn concerns(kind: Kind) -> bool {
         Kind::SECRET,
     ];
     kind.policy.is_some() || CONCERNING.contains(&kind)
+}
+
+/// Checks what only Envoy's API can tell of a spec, after everything that its kind says of itself.
+pub fn check_spec(kind: Kind, spec: &Value, violations: &mut Violations) {
+    if kind == Kind::MESH_PROXY_PATCH {
+        policies::check_patch(spec, violations);
+    }
 }
 
 #[cfg(test)]

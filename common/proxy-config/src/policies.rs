@@ -4,12 +4,17 @@
 mod duration;
 mod mesh_circuit_breaker;
 mod mesh_fault_injection;
+mod mesh_proxy_patch;
 mod mesh_rate_limit;
 mod mesh_timeout;
 pub(crate) mod mesh_tls;
 mod mesh_traffic_permission;
 mod peers;
 mod percent;
+
+/// Makes the changes that users write in Envoy's own terms, after everything else; says which could not be made.
+pub(crate) use mesh_proxy_patch::apply as patch;
+pub(crate) use mesh_proxy_patch::check as check_patch;
 
 use crate::draft::Draft;
 use crate::generate::Context;

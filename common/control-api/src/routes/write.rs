@@ -121,7 +121,10 @@ impl Given {
         let mesh = resource.key.mesh.to_string();
         resource.key = key.clone();
         let resource = resource.build();
-        let violations = validation::validate_spec(&resource);
+        let mut violations = validation::validate_spec(&resource);
+        if let Some(spec) = object.get("spec") {
+            proxy_config::check_spec(key.kind, spec, &mut violations);
+        }
         if violations.is_empty() {
             Ok(Self { object, resource, mesh, unknown })
         } else {

@@ -4,6 +4,7 @@
 mod envoy;
 mod mesh;
 mod order;
+mod patches;
 mod peers;
 mod sidecars;
 mod zones;
