@@ -92,14 +92,14 @@ pub(super) async fn routes(
     let routes =
         inspected.all_selected().filter(|(kind, _)| is_route(*kind)).filter_map(|(kind, selected)| {
             let positions = selected.to_positions(&port.as_target());
-            let items = route::items(&positions);
             let mut found: Vec<&Kri> = Vec::new();
-            for (policy, _) in &items {
+            for (policy, _) in &positions {
                 if !found.contains(&&policy.kri) {
                     found.push(&policy.kri);
                 }
             }
-            let rules: Vec<_> = route::rules(kind, &items).iter().map(route::Rule::shown).collect();
+            let rules: Vec<_> =
+                policy::routed(&positions).iter().map(|rule| route::shown(kind, rule)).collect();
             (!rules.is_empty()).then(|| json!({"kind": kind.name, "origins": origins(found), "rules": rules}))
         });
     Ok(answer("routes", routes.collect()))

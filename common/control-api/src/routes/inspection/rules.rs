@@ -117,9 +117,8 @@ fn to_rules(
     for target in targets(inspected, selected).values() {
         let positions = selected.to_positions(&target.as_destination());
         let origins: Vec<_> = positions.iter().map(|(policy, index)| origin(policy, *index)).collect();
-        let items = route::items(&positions);
         let conf = if is_route(kind) {
-            let rules = route::rules(kind, &items);
+            let rules = policy::routed(&positions);
             let rules = rules.iter().map(|rule| {
                 if rule.matches.is_null() {
                     return json!({"default": conf::shown(&rule.conf)});
@@ -130,7 +129,7 @@ fn to_rules(
             json!({"rules": rules.collect::<Vec<_>>()})
         } else {
             let mut conf = Value::Null;
-            for (_, item) in &items {
+            for (_, item) in route::items(&positions) {
                 merge(&mut conf, item.get("default").unwrap_or(&Value::Null));
             }
             conf::shown(&conf)
