@@ -3,6 +3,7 @@
 //! First stop of the data flow: the store keeps [`Resource`]s, the index serves them, KDS and REST carry
 //! them. Nothing here does I/O, reads a clock or knows a transport.
 
+pub mod duration;
 pub mod hostnames;
 pub mod kind;
 pub mod kri;

@@ -1,32 +1,44 @@
 //! Typed specs and statuses. Protobuf kinds are the messages of `kds-proto`; JSON kinds have a file each.
 //! Kinds without a typed spec yet are held as JSON documents.
 
+mod backend_ref;
 mod common;
 mod hostname_generator;
+mod http_match;
 mod inbound;
 mod mesh_external_service;
 mod mesh_fault_injection;
+mod mesh_http_route;
 mod mesh_identity;
 mod mesh_multi_zone_service;
 mod mesh_proxy_patch;
 mod mesh_rate_limit;
+mod mesh_retry;
 mod mesh_service;
+mod mesh_tcp_route;
+mod mesh_timeout;
 mod mesh_traffic_permission;
 mod mesh_trust;
 mod mesh_zone_address;
 mod workload;
 
+pub use backend_ref::*;
 pub use common::*;
 pub use hostname_generator::*;
+pub use http_match::*;
 pub use kds_proto::mesh::{Dataplane, DataplaneInsight, Mesh, MeshInsight, ServiceInsight};
 pub use kds_proto::system::{Config, Secret, Zone, ZoneInsight};
 pub use mesh_external_service::*;
 pub use mesh_fault_injection::*;
+pub use mesh_http_route::*;
 pub use mesh_identity::*;
 pub use mesh_multi_zone_service::*;
 pub use mesh_proxy_patch::*;
 pub use mesh_rate_limit::*;
+pub use mesh_retry::*;
 pub use mesh_service::*;
+pub use mesh_tcp_route::*;
+pub use mesh_timeout::*;
 pub use mesh_traffic_permission::*;
 pub use mesh_trust::*;
 pub use mesh_zone_address::*;

@@ -45,6 +45,16 @@ pub struct TargetRef {
     pub section_name: Option<String>,
 }
 
+/// A number, or text that holds one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum IntOrString {
+    /// A number.
+    Int(i64),
+    /// Text.
+    String(String),
+}
+
 /// One observation about a resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Condition {
