@@ -11,7 +11,7 @@ use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_api::envoy::extensions::transport_sockets::tls::v3::{DownstreamTlsContext, UpstreamTlsContext};
 use envoy_api::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use model::spec::Protocol;
-use policy::Section;
+use policy::{Policy, RouteRule, Section};
 
 use crate::config::{ConfigResource, ProxyConfig, ResourceType};
 use crate::parts::{filter, tls_socket};
@@ -83,6 +83,28 @@ pub(crate) struct Chain {
     pub(crate) filters: Vec<Filter>,
     /// What the chain leads to, at an egress.
     pub(crate) destination: Option<Arc<Destination>>,
+    /// Where routes come from, by their name in Envoy; those that no route of the mesh names are not there.
+    pub(crate) origins: BTreeMap<String, Origin>,
+}
+
+/// The rule of a route of the mesh.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) route: Arc<Policy>,
+    /// Names the rule in the route.
+    pub(crate) section: String,
+}
+
+impl Origin {
+    /// The name of what Envoy has for it.
+    pub(crate) fn name(&self) -> String {
+        self.route.kri.with_section(self.section.as_str()).to_string()
+    }
+
+    /// The rule as policies see it.
+    pub(crate) fn as_target(&self) -> RouteRule<'_> {
+        RouteRule { resource: &self.route.resource, section: &self.section }
+    }
 }
 
 /// A filter of connections.

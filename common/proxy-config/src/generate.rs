@@ -6,6 +6,7 @@ mod direct_access;
 mod dns;
 mod dynamic;
 mod external_tls;
+mod http_routes;
 mod inbound;
 mod outbound;
 mod secrets;
@@ -22,6 +23,7 @@ use crate::settings::Settings;
 use crate::view::MeshView;
 
 pub(crate) use context::{Context, Transparent};
+pub(crate) use http_routes::{header, header_is};
 
 /// The configuration of one proxy; a function of its arguments alone. Of a Dataplane that cannot be read nothing is
 /// generated.

@@ -14,6 +14,7 @@ mod outbounds;
 mod parts;
 mod policies;
 mod proxy;
+mod routes;
 mod settings;
 pub mod spiffe;
 mod view;

@@ -16,12 +16,19 @@ use std::collections::BTreeMap;
 
 use envoy_api::envoy::config::core::v3::Metadata;
 use model::Labels;
+use model::duration::GoDuration;
 use prost_types::value::Kind;
 use prost_types::{Duration, Struct, Value};
 
 /// Whole seconds.
 pub(crate) fn seconds(seconds: i64) -> Option<Duration> {
     Some(Duration { seconds, nanos: 0 })
+}
+
+/// A duration of a spec.
+pub(crate) fn duration(said: GoDuration) -> Duration {
+    let (seconds, nanos) = (said.nanos() / 1_000_000_000, said.nanos() % 1_000_000_000);
+    Duration { seconds, nanos: i32::try_from(nanos).unwrap_or(0) }
 }
 
 /// Strings as a document.

@@ -4,36 +4,50 @@ use std::sync::Arc;
 
 use envoy_api::envoy::config::core::v3::{HeaderValue, HeaderValueOption, TrafficDirection};
 use envoy_api::envoy::config::listener::v3::{AdditionalAddress, Listener};
-use envoy_api::envoy::config::route::v3::route_action::HostRewriteSpecifier;
-use envoy_api::envoy::config::route::v3::{Route, RouteAction};
 use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::weighted_cluster::ClusterWeight;
+use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
+    ClusterSpecifier, WeightedCluster,
+};
 use model::Labels;
 use model::spec::Protocol;
 
-use super::Context;
+use super::{Context, http_routes};
 use crate::draft::{Chain, Cluster, Draft, Filter, Role};
 use crate::metadata::Feature;
 use crate::outbounds::Outbound;
 use crate::parts::{
-    TAGS_HEADER, eds_cluster, exact_names, grpc_stats, http_manager, http_version, listener_tags,
-    prefix_route, route_configuration, socket, stat_name, tcp_proxy, to_cluster, unified_name, upstream_tls,
+    TAGS_HEADER, eds_cluster, empty_cluster, exact_names, grpc_stats, http_manager, http_version,
+    listener_tags, route_configuration, socket, stat_name, tcp_proxy, unified_name, upstream_tls,
 };
+use crate::routes::{HttpRule, Plan, Routes, Split};
 use crate::view::Destination;
 
-/// Name of the route that takes what no other takes: base64 of the SHA-256 of its match, `/` as prefix.
-const CATCH_ALL: &str = "9Zuf5Tg79OuZcQITwBbQykxAk2u4fRKrwYn3//AL4Yo=";
+/// Takes connections for backends that are not there, and refuses them.
+const NO_BACKEND: &str = "self_route_no_backend";
 
-/// Adds the outbounds of the proxy.
+/// Adds the outbounds of the proxy, and what their routes lead to.
 pub(crate) fn add(context: &Context<'_>, draft: &mut Draft) {
+    let routes = Routes::new(context.view, |kind| context.policies(kind));
     for outbound in &context.outbounds {
-        add_cluster(context, &outbound.destination, draft);
-        add_listener(context, outbound, draft);
+        let plan = routes.plan(&outbound.destination);
+        for destination in plan.destinations() {
+            add_cluster(context, destination, draft);
+        }
+        if matches!(&plan, Plan::Tcp(split) if split.missing > 0 || split.backends.is_empty()) {
+            draft.add_cluster(Cluster::new(Role::System, empty_cluster(NO_BACKEND)));
+        }
+        add_listener(context, outbound, &plan, draft);
     }
 }
 
 /// The cluster that calls a destination, and its endpoints.
 fn add_cluster(context: &Context<'_>, destination: &Arc<Destination>, draft: &mut Draft) {
     let name = &destination.name;
+    if draft.clusters.contains_key(&**name) {
+        return;
+    }
     // Proxies speak HTTP/2 among each other; what leaves the mesh keeps its version.
     let spoken = if destination.is_external() { destination.protocol } else { Protocol::Http2 };
     let identity = context.identity.filter(|_| destination.accepts_tls);
@@ -46,7 +60,7 @@ fn add_cluster(context: &Context<'_>, destination: &Arc<Destination>, draft: &mu
     draft.assignments.insert(Arc::clone(name), destination.assignment.clone());
 }
 
-fn add_listener(context: &Context<'_>, outbound: &Outbound, draft: &mut Draft) {
+fn add_listener(context: &Context<'_>, outbound: &Outbound, plan: &Plan, draft: &mut Draft) {
     let destination = &outbound.destination;
     let name = destination.name.to_string();
     let mut addresses = outbound.addresses.iter().map(|(address, port)| socket(*address, *port));
@@ -63,18 +77,17 @@ fn add_listener(context: &Context<'_>, outbound: &Outbound, draft: &mut Draft) {
         name: name.clone(),
         ..Listener::default()
     };
-    let filter = if destination.protocol.is_http() {
-        Filter::Http(Box::new(manager(context, destination)))
-    } else {
-        Filter::Tcp(Box::new(tcp_proxy(&name, &name)))
+    let filter = match plan {
+        Plan::Http(rules) => Filter::Http(Box::new(manager(context, destination, rules))),
+        Plan::Tcp(split) => Filter::Tcp(Box::new(forward(&name, split))),
     };
-    let chain = Chain { filters: vec![filter], ..Chain::default() };
+    let chain = Chain { filters: vec![filter], origins: http_routes::origins(plan), ..Chain::default() };
     draft.add_listener(Role::Outbound(Arc::clone(destination)), listener, vec![chain]);
 }
 
-fn manager(context: &Context<'_>, destination: &Destination) -> HttpConnectionManager {
+fn manager(context: &Context<'_>, destination: &Destination, rules: &[HttpRule]) -> HttpConnectionManager {
     let name = &destination.name;
-    let mut routes = route_configuration(name, name, vec![catch_all(destination)]);
+    let mut routes = route_configuration(name, name, http_routes::routes(rules));
     if context.view.tags_in_header() {
         routes.request_headers_to_add = vec![tags_header(context.proxy.dataplane.labels())];
     }
@@ -88,14 +101,25 @@ fn manager(context: &Context<'_>, destination: &Destination) -> HttpConnectionMa
     manager
 }
 
-fn catch_all(destination: &Destination) -> Route {
-    let action = RouteAction {
-        host_rewrite_specifier: destination
-            .is_external()
-            .then_some(HostRewriteSpecifier::AutoHostRewrite(true)),
-        ..to_cluster(&destination.name)
-    };
-    Route { name: CATCH_ALL.into(), ..prefix_route("/", action) }
+/// Forwards connections to backends by their weights. Those for backends that are not there are refused, as many as
+/// these would have got.
+fn forward(name: &str, split: &Split) -> TcpProxy {
+    let shares = split.backends.iter().map(|(destination, weight)| (&*destination.name, *weight));
+    let lost = (split.missing > 0 || split.backends.is_empty()).then_some((NO_BACKEND, split.missing.max(1)));
+    let shares: Vec<_> = shares.chain(lost).collect();
+    if let [(cluster, _)] = shares.as_slice() {
+        return tcp_proxy(name, cluster);
+    }
+    let clusters = shares.into_iter().map(|(cluster, weight)| ClusterWeight {
+        name: cluster.into(),
+        weight,
+        ..ClusterWeight::default()
+    });
+    let clusters = WeightedCluster { clusters: clusters.collect() };
+    TcpProxy {
+        cluster_specifier: Some(ClusterSpecifier::WeightedClusters(clusters)),
+        ..tcp_proxy(name, name)
+    }
 }
 
 /// Labels of the caller, for faults that are injected by them.

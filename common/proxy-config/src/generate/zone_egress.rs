@@ -66,6 +66,7 @@ fn chain(context: &Context<'_>, identity: &Identity, destination: &Arc<Destinati
         tls: Some(downstream_tls(identity, Vec::new())),
         filters: vec![filter],
         destination: Some(Arc::clone(destination)),
+        ..Chain::default()
     }
 }
 

@@ -1,88 +1,78 @@
 //! MeshTimeout: how long connections, requests and silences may last; holds without policies too.
 
 use envoy_api::envoy::config::core::v3::HttpProtocolOptions;
+use envoy_api::envoy::config::route::v3::Route;
 use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use model::Kind;
-use model::spec::Protocol;
+use model::duration::GoDuration;
+use model::spec::{HttpTimeouts, Protocol, TimeoutConf};
 use policy::{Section, Selected};
 use prost_types::Duration;
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::duration;
+use super::outbound::OutboundConfs;
 use crate::draft::{Chain, Cluster, Draft, Filter, Role};
 use crate::generate::Context;
-use crate::parts::{action_mut, routes_mut, seconds};
+use crate::parts::{action_mut, duration, routes_mut, seconds};
 use crate::view::Destination;
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Conf {
-    connection_timeout: Option<String>,
-    idle_timeout: Option<String>,
-    http: Http,
+/// Seconds that hold where no policy says anything.
+const CONNECT: i64 = 5;
+const IDLE: i64 = 60 * 60;
+const REQUEST: i64 = 15;
+const STREAM_IDLE: i64 = 30 * 60;
+const NO_LIMIT: i64 = 0;
+
+/// What a policy says of a duration, or a number of seconds where it says nothing.
+fn or(said: Option<GoDuration>, default: i64) -> Option<Duration> {
+    said.map(duration).or_else(|| seconds(default))
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Http {
-    request_timeout: Option<String>,
-    stream_idle_timeout: Option<String>,
-    max_stream_duration: Option<String>,
-    max_connection_duration: Option<String>,
-    request_headers_timeout: Option<String>,
+fn http(conf: &TimeoutConf) -> HttpTimeouts {
+    conf.http.clone().unwrap_or_default()
 }
 
-/// What a policy says of a duration, or a number of seconds where it says nothing that can be read.
-fn or(said: Option<&String>, default: i64) -> Option<Duration> {
-    said.and_then(|text| duration::parse(text)).or_else(|| seconds(default))
+fn edit_cluster(conf: &TimeoutConf, cluster: &mut Cluster, protocol: Protocol) {
+    cluster.message.connect_timeout = or(conf.connection_timeout, CONNECT);
+    if !matches!(protocol, Protocol::Http | Protocol::Http2) {
+        return;
+    }
+    let said = http(conf);
+    if let Some(options) = &mut cluster.http {
+        options.common_http_protocol_options = Some(HttpProtocolOptions {
+            idle_timeout: or(conf.idle_timeout, IDLE),
+            max_stream_duration: or(said.max_stream_duration, NO_LIMIT),
+            max_connection_duration: or(said.max_connection_duration, NO_LIMIT),
+            ..HttpProtocolOptions::default()
+        });
+    }
 }
 
-impl Conf {
-    fn connect(&self) -> Option<Duration> {
-        or(self.connection_timeout.as_ref(), 5)
-    }
-
-    fn idle(&self) -> Option<Duration> {
-        or(self.idle_timeout.as_ref(), 60 * 60)
-    }
-
-    fn edit_cluster(&self, cluster: &mut Cluster, protocol: Protocol) {
-        cluster.message.connect_timeout = self.connect();
-        if !matches!(protocol, Protocol::Http | Protocol::Http2) {
-            return;
-        }
-        if let Some(http) = &mut cluster.http {
-            http.common_http_protocol_options = Some(HttpProtocolOptions {
-                idle_timeout: self.idle(),
-                max_stream_duration: or(self.http.max_stream_duration.as_ref(), 0),
-                max_connection_duration: or(self.http.max_connection_duration.as_ref(), 0),
-                ..HttpProtocolOptions::default()
-            });
-        }
-    }
-
-    fn edit_chain(&self, chain: &mut Chain) {
-        for filter in &mut chain.filters {
-            match filter {
-                Filter::Http(manager) => self.edit_manager(manager),
-                Filter::Tcp(proxy) => proxy.idle_timeout = self.idle(),
-                Filter::Other(_) => {}
+fn edit_chain(conf: &TimeoutConf, chain: &mut Chain) {
+    for filter in &mut chain.filters {
+        match filter {
+            Filter::Http(manager) => {
+                edit_manager(conf, manager);
+                routes_mut(manager).for_each(|route| edit_route(conf, route));
             }
+            Filter::Tcp(proxy) => proxy.idle_timeout = or(conf.idle_timeout, IDLE),
+            Filter::Other(_) => {}
         }
     }
+}
 
-    fn edit_manager(&self, manager: &mut HttpConnectionManager) {
-        manager.request_headers_timeout = or(self.http.request_headers_timeout.as_ref(), 0);
-        // The idle time of connections is that of the cluster.
-        let common = manager.common_http_protocol_options.get_or_insert_default();
-        common.idle_timeout = seconds(0);
-        for action in routes_mut(manager).filter_map(action_mut) {
-            action.timeout = or(self.http.request_timeout.as_ref(), 15);
-            if self.http.stream_idle_timeout.is_some() || action.idle_timeout.is_none() {
-                action.idle_timeout = or(self.http.stream_idle_timeout.as_ref(), 30 * 60);
-            }
-        }
+fn edit_manager(conf: &TimeoutConf, manager: &mut HttpConnectionManager) {
+    manager.request_headers_timeout = or(http(conf).request_headers_timeout, NO_LIMIT);
+    // The idle time of connections is that of the cluster.
+    manager.common_http_protocol_options.get_or_insert_default().idle_timeout = seconds(0);
+}
+
+fn edit_route(conf: &TimeoutConf, route: &mut Route) {
+    let said = http(conf);
+    let Some(action) = action_mut(route) else { return };
+    action.timeout = or(said.request_timeout, REQUEST);
+    if said.stream_idle_timeout.is_some() || action.idle_timeout.is_none() {
+        action.idle_timeout = or(said.stream_idle_timeout, STREAM_IDLE);
     }
 }
 
@@ -92,10 +82,10 @@ pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
     for cluster in draft.clusters.values_mut() {
         match cluster.role.clone() {
             Role::Inbound { section, protocol } => {
-                inbound(&selected, &section).edit_cluster(cluster, protocol)
+                edit_cluster(&inbound(&selected, &section), cluster, protocol)
             }
             Role::Outbound(destination) | Role::External(destination) => {
-                outbound(&selected, &destination).edit_cluster(cluster, destination.protocol);
+                edit_cluster(&outbound(&selected, &destination), cluster, destination.protocol);
             }
             _ => {}
         }
@@ -104,16 +94,15 @@ pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
         match &listener.role {
             Role::Inbound { section, .. } => {
                 let conf = inbound(&selected, section);
-                listener.chains.iter_mut().for_each(|chain| conf.edit_chain(chain));
+                listener.chains.iter_mut().for_each(|chain| edit_chain(&conf, chain));
             }
             Role::Outbound(destination) => {
-                let conf = outbound(&selected, destination);
-                listener.chains.iter_mut().for_each(|chain| conf.edit_chain(chain));
+                listener.chains.iter_mut().for_each(|chain| edit_outbound(&selected, destination, chain));
             }
             Role::ZoneEgress(section) => {
                 for chain in &mut listener.chains {
                     if let Some(conf) = egress(&selected, section, chain.destination.as_deref()) {
-                        conf.edit_chain(chain);
+                        edit_chain(&conf, chain);
                     }
                 }
             }
@@ -122,16 +111,31 @@ pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
     }
 }
 
-fn inbound(selected: &Selected, section: &Section) -> Conf {
+/// Routes that policies name have timeouts of their own.
+fn edit_outbound(selected: &Selected, destination: &Destination, chain: &mut Chain) {
+    let confs = OutboundConfs::<TimeoutConf>::of(selected, destination, &chain.origins);
+    let nothing = TimeoutConf::default();
+    edit_chain(confs.destination().unwrap_or(&nothing), chain);
+    for filter in &mut chain.filters {
+        let Filter::Http(manager) = filter else { continue };
+        for route in routes_mut(manager) {
+            if let Some(conf) = confs.route_alone(&route.name) {
+                edit_route(conf, route);
+            }
+        }
+    }
+}
+
+fn inbound(selected: &Selected, section: &Section) -> TimeoutConf {
     selected.catch_all(section).and_then(|conf| conf.decode().ok()).unwrap_or_default()
 }
 
-fn outbound(selected: &Selected, destination: &Destination) -> Conf {
+fn outbound(selected: &Selected, destination: &Destination) -> TimeoutConf {
     selected.to(&destination.as_target()).and_then(|conf| conf.decode().ok()).unwrap_or_default()
 }
 
 /// What is said of connections to a server, else of all; an egress keeps what it has where nothing is said.
-fn egress(selected: &Selected, section: &Section, destination: Option<&Destination>) -> Option<Conf> {
+fn egress(selected: &Selected, section: &Section, destination: Option<&Destination>) -> Option<TimeoutConf> {
     let rules = selected.rules(section);
     let names = |matches: &Option<Value>| {
         let sni = matches.as_ref()?.get("sni")?.get("value")?.as_str()?;

@@ -205,6 +205,69 @@ fn envoy_accepts_what_policies_make_of_it() {
 }
 
 #[test]
+fn envoy_accepts_routes_and_retries() {
+    let keys = keys();
+    let backend = |name: &str, weight: u64| json!({"kind": "MeshService", "labels": {"kuma.io/display-name": name}, "port": 80, "weight": weight});
+    let value = json!({"name": "a", "value": "b"});
+    let rules = json!([
+        {
+            "matches": [
+                {"path": {"type": "RegularExpression", "value": "/v[0-9]"}, "method": "GET"},
+                {
+                    "path": {"type": "PathPrefix", "value": "/a"},
+                    "headers": [value, {"type": "Absent", "name": "c"}, {"type": "Present", "name": "d"}],
+                    "queryParams": [{"type": "RegularExpression", "name": "q", "value": ".+"}],
+                },
+            ],
+            "default": {
+                "filters": [
+                    {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [value], "remove": ["e"]}},
+                    {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"add": [value]}},
+                    {"type": "URLRewrite", "urlRewrite":
+                        {"hostname": "other", "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/b"}}},
+                    {"type": "RequestMirror", "requestMirror": {"percentage": 10, "backendRef": backend("web", 1)}},
+                ],
+                // More than Envoy adds up.
+                "backendRefs": [backend("web", 4_294_967_295), backend("none", 4_294_967_295),
+                    {"kind": "MeshExternalService", "labels": {"kuma.io/display-name": "shop"}, "weight": 5}],
+            },
+        },
+        {"matches": [{"path": {"type": "Exact", "value": "/gone"}}],
+            "default": {"filters": [{"type": "RequestRedirect", "requestRedirect": {"statusCode": 308,
+                "path": {"type": "ReplaceFullPath", "replaceFullPath": "/here"}}}]}},
+        {"matches": [{"path": {"type": "Exact", "value": "/rewritten"}}],
+            "default": {"filters": [{"type": "URLRewrite", "urlRewrite":
+                {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/\\1"}}}]}},
+    ]);
+    let to = |name: &str, rules: &Value| {
+        let target = json!({"kind": "MeshService", "labels": {"kuma.io/display-name": name}});
+        json!({"to": [{"targetRef": target, "rules": rules}]})
+    };
+    let retry = json!({"to": [{"targetRef": {"kind": "Mesh"}, "default": {
+        "tcp": {"maxConnectAttempt": 3},
+        "grpc": {"numRetries": 2, "retryOn": ["DeadlineExceeded"], "backOff": {"maxInterval": "1ms"}},
+        "http": {
+            "backOff": {"baseInterval": "0s"},
+            "rateLimitedBackOff": {"resetHeaders": [{"name": "retry-after", "format": "Seconds"}], "maxInterval": "0s"},
+            "retryOn": ["5xx", "503", "HttpMethodGet"],
+            "hostSelection": [{"predicate": "OmitPreviousHosts"}, {"predicate": "OmitHostsWithTags", "tags": {"a": "b"}},
+                {"predicate": "OmitPreviousPriorities", "updateFrequency": 0}],
+        },
+    }}]});
+    let tcp = json!([{"default": {"backendRefs": [backend("none", 1), backend("web", 1)]}}]);
+    let policies = [
+        policy(Kind::MESH_HTTP_ROUTE, "route", &to("web", &rules)),
+        policy(Kind::MESH_TCP_ROUTE, "tcp", &to("db", &tcp)),
+        policy(Kind::MESH_RETRY, "retry", &retry),
+    ];
+    let snapshot = snapshot(resources(&keys).into_iter().chain(policies));
+    let directory = tempfile::tempdir().expect("a directory");
+    for name in ["web", "caller"] {
+        accepts(&config(&snapshot, &keys, name, directory.path()), directory.path(), name);
+    }
+}
+
+#[test]
 fn what_people_read_has_no_key() {
     let keys = keys();
     let secret = json!({"clientCert": {"type": "InsecureInline", "insecureInline": {"value": "own-certificate"}},

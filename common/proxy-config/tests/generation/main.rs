@@ -6,5 +6,6 @@ mod mesh;
 mod order;
 mod patches;
 mod peers;
+mod routes;
 mod sidecars;
 mod zones;
