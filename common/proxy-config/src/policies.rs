@@ -1,16 +1,17 @@
 //! What policies do to a configuration: one module a kind, applied in the order of the kinds. Each edits the draft
 //! through its roles, and states what holds where no policy says anything.
 
+mod duration;
 mod mesh_circuit_breaker;
 mod mesh_fault_injection;
 mod mesh_proxy_patch;
 mod mesh_rate_limit;
 mod mesh_retry;
 mod mesh_timeout;
+pub(crate) mod mesh_tls;
 mod mesh_traffic_permission;
 mod outbound;
 mod peers;
-pub(crate) mod mesh_tls;
 pub(crate) mod percent;
 
 /// Makes the changes that users write in Envoy's own terms, after everything else; says which could not be made.

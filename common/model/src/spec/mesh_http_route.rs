@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::backend_ref::BackendRef;
 use super::common::{IntOrString, TargetRef};
 use super::http_match::HttpMatch;
+use super::mesh_rate_limit::HeaderKeyValue;
 
 /// Where requests of the selected proxies to services go.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -105,15 +106,6 @@ pub struct HeaderModifier {
     /// Names of headers that are removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remove: Option<Vec<String>>,
-}
-
-/// A header and its value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct HeaderKeyValue {
-    /// Name in lower case.
-    pub name: String,
-    /// Value.
-    pub value: String,
 }
 
 /// An answer that sends callers elsewhere. What is absent stays as in the request.
