@@ -1,6 +1,7 @@
 //! What is observed of zones and proxies: the `_overview` documents of the API.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use model::Timestamp;
 use serde::{Deserialize, Deserializer};
@@ -69,6 +70,31 @@ pub(crate) struct Subscription {
     pub(crate) control_plane_instance_id: String,
     pub(crate) status: SubscriptionStatus,
     pub(crate) version: Versions,
+    /// Of a proxy: what it does not run although it should.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// A resource that a proxy refused, or a part of a policy that could not take effect on it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Problem {
+    /// Empty for a part of a policy.
+    type_url: String,
+    resource: String,
+    reason: String,
+    policies: Vec<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { type_url, resource, reason, policies } = self;
+        let policies = policies.join(", ");
+        match type_url.rsplit('.').next().unwrap_or_default() {
+            "" => write!(f, "{resource} of {policies} has no effect: {reason}"),
+            kind if policies.is_empty() => write!(f, "refused {kind} {resource}: {reason}"),
+            kind => write!(f, "refused {kind} {resource}, made by {policies}: {reason}"),
+        }
+    }
 }
 
 /// What went over a stream.

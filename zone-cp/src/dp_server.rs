@@ -16,6 +16,7 @@ mod insight;
 mod inspect;
 mod metrics;
 mod node;
+mod problems;
 mod proxies;
 mod registration;
 mod session;
@@ -44,6 +45,7 @@ use tonic::service::Routes;
 
 pub use admin::AdminError;
 pub use metrics::Metrics;
+pub use problems::Problem;
 pub use proxies::{ConnectedProxy, Progress};
 
 use context::Context;

@@ -6,10 +6,8 @@ mod common;
 mod hostname_generator;
 mod http_match;
 mod inbound;
-mod mesh_circuit_breaker;
 mod mesh_external_service;
 mod mesh_fault_injection;
-mod mesh_health_check;
 mod mesh_http_route;
 mod mesh_identity;
 mod mesh_multi_zone_service;
@@ -22,7 +20,6 @@ mod mesh_timeout;
 mod mesh_traffic_permission;
 mod mesh_trust;
 mod mesh_zone_address;
-mod outbound;
 mod workload;
 
 pub use backend_ref::*;
@@ -31,10 +28,8 @@ pub use hostname_generator::*;
 pub use http_match::*;
 pub use kds_proto::mesh::{Dataplane, DataplaneInsight, Mesh, MeshInsight, ServiceInsight};
 pub use kds_proto::system::{Config, Secret, Zone, ZoneInsight};
-pub use mesh_circuit_breaker::*;
 pub use mesh_external_service::*;
 pub use mesh_fault_injection::*;
-pub use mesh_health_check::*;
 pub use mesh_http_route::*;
 pub use mesh_identity::*;
 pub use mesh_multi_zone_service::*;
@@ -100,8 +95,6 @@ json_specs!(
     MeshExternalService,
     MeshExternalServiceStatus,
     MeshFaultInjection,
-    MeshCircuitBreaker,
-    MeshHealthCheck,
     MeshIdentity,
     MeshIdentityStatus,
     MeshMultiZoneService,
@@ -152,12 +145,10 @@ const fn json_spec<T: Checked>() -> JsonSpec {
 
 /// The typed JSON spec of a kind; `None` for protobuf kinds and kinds held as documents.
 pub fn json_spec_of(kind: Kind) -> Option<JsonSpec> {
-    let specs: &[(Kind, JsonSpec)] = &[
+    let specs: [(Kind, JsonSpec); 12] = [
         (Kind::HOSTNAME_GENERATOR, const { json_spec::<HostnameGenerator>() }),
         (Kind::MESH_EXTERNAL_SERVICE, const { json_spec::<MeshExternalService>() }),
         (Kind::MESH_FAULT_INJECTION, const { json_spec::<MeshFaultInjection>() }),
-        (Kind::MESH_CIRCUIT_BREAKER, const { json_spec::<MeshCircuitBreaker>() }),
-        (Kind::MESH_HEALTH_CHECK, const { json_spec::<MeshHealthCheck>() }),
         (Kind::MESH_IDENTITY, const { json_spec::<MeshIdentity>() }),
         (Kind::MESH_MULTI_ZONE_SERVICE, const { json_spec::<MeshMultiZoneService>() }),
         (Kind::MESH_PROXY_PATCH, const { json_spec::<MeshProxyPatch>() }),
@@ -168,5 +159,5 @@ pub fn json_spec_of(kind: Kind) -> Option<JsonSpec> {
         (Kind::MESH_ZONE_ADDRESS, const { json_spec::<MeshZoneAddress>() }),
         (Kind::WORKLOAD, const { json_spec::<Workload>() }),
     ];
-    specs.iter().find(|(of, _)| *of == kind).map(|(_, spec)| *spec)
+    specs.into_iter().find(|(of, _)| *of == kind).map(|(_, spec)| spec)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::Resource;
+use model::{Kri, Resource};
 use serde_json::Value;
 
 use crate::conf::Conf;
@@ -60,6 +60,13 @@ pub struct Selected {
 impl Selected {
     pub(crate) fn new(matches: Vec<Match>) -> Self {
         Self { matches }
+    }
+
+    /// The same without one policy.
+    #[must_use]
+    pub fn without(mut self, policy: &Kri) -> Self {
+        self.matches.retain(|found| found.policy.kri != *policy);
+        self
     }
 
     /// The policies.

@@ -4,7 +4,6 @@
 mod duration;
 mod mesh_circuit_breaker;
 mod mesh_fault_injection;
-mod mesh_health_check;
 mod mesh_proxy_patch;
 mod mesh_rate_limit;
 mod mesh_retry;
@@ -29,7 +28,6 @@ pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
     mesh_rate_limit::apply(context, draft);
     mesh_timeout::apply(context, draft);
     mesh_traffic_permission::apply(context, draft);
-    mesh_health_check::apply(context, draft);
-    mesh_circuit_breaker::apply(context, draft);
+    mesh_circuit_breaker::apply(draft);
     mesh_retry::apply(context, draft);
 }

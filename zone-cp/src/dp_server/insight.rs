@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kds_proto::mesh::dataplane_insight::Mtls;
-use kds_proto::mesh::{DiscoveryServiceStats, DiscoverySubscription};
+use kds_proto::mesh::{ConfigurationProblem, DiscoveryServiceStats, DiscoverySubscription};
 use model::spec::DataplaneInsight;
 use model::{Key, Kind, Resource, Timestamp};
 use prost_types::Struct;
@@ -69,6 +69,12 @@ impl Observed {
         status.last_update_time = Some(now.to_proto());
         self.subscription.status = Some(status);
         true
+    }
+
+    /// Takes over what the proxy does not run although it should. Answers whether something is new.
+    pub(crate) fn troubled(&mut self, problems: Vec<ConfigurationProblem>) -> bool {
+        let before = std::mem::replace(&mut self.subscription.problems, problems);
+        before != self.subscription.problems
     }
 
     /// Takes over which certificate the proxy has. Answers whether it is another one.

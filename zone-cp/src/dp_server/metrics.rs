@@ -18,6 +18,8 @@ pub struct Metrics {
     sent: Counter,
     acknowledged: Counter,
     rejected: Counter,
+    refused_resources: Gauge,
+    unapplied_parts: Gauge,
 }
 
 impl Default for Metrics {
@@ -31,6 +33,8 @@ impl Default for Metrics {
             sent: Counter::default(),
             acknowledged: Counter::default(),
             rejected: Counter::default(),
+            refused_resources: Gauge::default(),
+            unapplied_parts: Gauge::default(),
         }
     }
 }
@@ -62,7 +66,23 @@ impl Metrics {
             "Responses that proxies refused, in whole or in part",
             metrics.rejected.clone(),
         );
+        registry.register(
+            "proxy_resources_refused",
+            "Resources that connected proxies refused, and go on with the version before",
+            metrics.refused_resources.clone(),
+        );
+        registry.register(
+            "proxy_policy_parts_unapplied",
+            "Parts of policies that could not take effect on connected proxies",
+            metrics.unapplied_parts.clone(),
+        );
         metrics
+    }
+
+    /// The share of one stream in the numbers of problems.
+    pub(crate) fn problems(&self) -> ProblemCount {
+        let gauges = [self.refused_resources.clone(), self.unapplied_parts.clone()];
+        ProblemCount { gauges, counted: [0, 0] }
     }
 
     pub(crate) fn generated(&self, took: Duration) {
@@ -74,6 +94,30 @@ impl Metrics {
         self.sent.inc_by(now.sent.saturating_sub(before.sent));
         self.acknowledged.inc_by(now.acknowledged.saturating_sub(before.acknowledged));
         self.rejected.inc_by(now.rejected.saturating_sub(before.rejected));
+    }
+}
+
+/// The share of one stream in the numbers of problems; gone with it.
+#[derive(Debug)]
+pub(crate) struct ProblemCount {
+    gauges: [Gauge; 2],
+    counted: [i64; 2],
+}
+
+impl ProblemCount {
+    /// Resources that the proxy refused, and parts of policies that could not take effect on it.
+    pub(crate) fn set(&mut self, (refused, unapplied): (usize, usize)) {
+        let now = [refused, unapplied].map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+        for ((gauge, before), now) in self.gauges.iter().zip(self.counted).zip(now) {
+            gauge.inc_by(now - before);
+        }
+        self.counted = now;
+    }
+}
+
+impl Drop for ProblemCount {
+    fn drop(&mut self) {
+        self.set((0, 0));
     }
 }
 
@@ -93,5 +137,17 @@ mod tests {
         for line in ["proxy_responses_sent_total 3", "proxy_responses_rejected_total 1"] {
             assert!(text.contains(line), "{text}");
         }
+    }
+
+    #[test]
+    fn problems_leave_with_their_stream() {
+        let metrics = Metrics::default();
+        let (mut one, mut other) = (metrics.problems(), metrics.problems());
+        one.set((2, 1));
+        other.set((1, 0));
+        one.set((1, 1));
+        assert_eq!((metrics.refused_resources.get(), metrics.unapplied_parts.get()), (2, 1));
+        drop(one);
+        assert_eq!((metrics.refused_resources.get(), metrics.unapplied_parts.get()), (1, 0));
     }
 }

@@ -11,6 +11,8 @@ use prost_types::Struct;
 use proxy_config::ProxyConfig;
 use tokio_util::sync::CancellationToken;
 
+use super::problems::Problem;
+
 /// A stream that took over from another one is not taken over from itself before this time: two proxies of one
 /// name would do so all the time.
 const TAKEOVER_PAUSE: Duration = Duration::from_secs(10);
@@ -25,8 +27,8 @@ pub(crate) struct Contested(Key);
 pub struct Progress {
     /// Whether it has answered everything that it is to hold.
     pub settled: bool,
-    /// Type and reason of what it refused last.
-    pub refusals: Vec<(String, String)>,
+    /// What it does not run although it should.
+    pub problems: Vec<Problem>,
 }
 
 /// A proxy with a stream.

@@ -5,6 +5,7 @@
 //! clusters, then their endpoints and secrets, then, when these are answered, listeners and routes; clusters that
 //! are gone go last, when no listener can lead to them any more.
 
+mod blame;
 mod subscription;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use envoy_api::envoy::config::core::v3::ControlPlane;
 use envoy_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use proxy_config::{ConfigResource, ProxyConfig, ResourceType, Version};
 
+pub(crate) use subscription::Refused;
 use subscription::Subscription;
 
 /// Type of clusters.
@@ -153,11 +155,11 @@ impl Session {
         })
     }
 
-    /// Why the newest response of a type was refused, for types where it was.
-    pub(crate) fn refusals(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.subscriptions
-            .iter()
-            .filter_map(|((_, type_url), held)| Some((type_url.as_str(), held.refusal()?)))
+    /// What the proxy refused and goes on without: type, name and why.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (&str, &Arc<str>, &Refused)> {
+        self.subscriptions.iter().flat_map(|((_, type_url), held)| {
+            held.refused().iter().map(move |(name, refused)| (type_url.as_str(), name, refused))
+        })
     }
 
     /// Whether the proxy has answered everything that it is to hold.
@@ -227,7 +229,7 @@ impl Session {
         let mut before = REMOVAL.iter().take_while(|earlier| *earlier != type_url);
         let settled = before.all(|earlier| {
             let held = self.subscriptions.get(&key(earlier));
-            held.is_none_or(|held| held.is_settled() && (*earlier == CLUSTER || held.refusal().is_none()))
+            held.is_none_or(|held| held.is_settled() && (*earlier == CLUSTER || held.refused().is_empty()))
         });
         let resumed = self.subscriptions.get(&key(CLUSTER)).is_some_and(Subscription::was_resumed);
         let listeners_to_come =

@@ -8,7 +8,7 @@ use envoy_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDisco
 use futures::FutureExt;
 use kds_proto::mesh::{DiscoverySubscription, DiscoverySubscriptionStatus};
 use model::{Key, Kind, Resource};
-use proxy_config::{Identity, Metadata, Proxy};
+use proxy_config::{Identity, Metadata, Proxy, ResourceType};
 use runtime::OnExit;
 use runtime::serve::LastHeard;
 use store::{Revision, Snapshot};
@@ -21,7 +21,9 @@ use super::context::Context;
 use super::credentials;
 use super::end::End;
 use super::insight::{self, Observed};
+use super::metrics::ProblemCount;
 use super::node::Peer;
+use super::problems::Problems;
 use super::proxies::{Place, Progress};
 use super::registration;
 use super::session::{Counters, Session};
@@ -136,6 +138,8 @@ async fn open(context: &Arc<Context>, accepted: &mut Accepted) -> Result<Stream,
         token: accepted.token.clone(),
         identity: None,
         counted: Counters::default(),
+        problems: Problems::default(),
+        problem_count: context.config.metrics.problems(),
         observed: observed_tx,
         recorder,
     })
@@ -184,6 +188,8 @@ struct Stream {
     identity: Option<Arc<Identity>>,
     /// As far as metrics know.
     counted: Counters,
+    problems: Problems,
+    problem_count: ProblemCount,
     observed: watch::Sender<Arc<Observed>>,
     recorder: JoinHandle<()>,
 }
@@ -211,7 +217,7 @@ impl Stream {
                     return End::of_requests(&mut accepted.requests, || none.clone()).await;
                 }
             }
-            self.report();
+            self.report().await;
             if self.session.is_serving() {
                 self.ready().await;
             }
@@ -274,17 +280,22 @@ impl Stream {
         }
     }
 
-    fn generate(&mut self, state: &MeshState, dataplane: &Arc<Resource>, identity: Option<Arc<Identity>>) {
+    fn proxy(&self, state: &MeshState, dataplane: &Arc<Resource>) -> Proxy {
         let proxy = Proxy::new(Arc::clone(dataplane), self.metadata.clone());
-        let proxy = match self.context.admin.tls_of(&state.snapshot, dataplane) {
+        match self.context.admin.tls_of(&state.snapshot, dataplane) {
             Some(tls) => proxy.with_admin_tls(tls),
             None => proxy,
-        };
+        }
+    }
+
+    fn generate(&mut self, state: &MeshState, dataplane: &Arc<Resource>, identity: Option<Arc<Identity>>) {
+        let proxy = self.proxy(state, dataplane);
         let settings = &self.context.config.settings;
         let began = Instant::now();
         let config = Arc::new(proxy_config::generate(&state.view, &proxy, identity.as_deref(), settings));
         self.context.config.metrics.generated(began.elapsed());
         self.place.live.generated(Arc::clone(&config));
+        self.problems.unapplied(&self.place.live.key, config.notes());
         self.session.advance(config);
         let trusts = state.snapshot.in_mesh(Kind::MESH_TRUST, dataplane.mesh());
         let trusted = trusts.filter_map(|trust| trust.kri()).map(|kri| kri.to_string()).collect();
@@ -296,15 +307,43 @@ impl Stream {
     }
 
     /// Tells how the proxy stands.
-    fn report(&mut self) {
+    async fn report(&mut self) {
+        self.attribute().await;
         let total = self.session.total();
         self.context.config.metrics.counted(self.counted, total);
         self.counted = total;
-        let refusals = self.session.refusals().map(|(kind, why)| (kind.to_owned(), why.to_owned()));
-        let progress = Progress { settled: self.session.is_settled(), refusals: refusals.collect() };
+        self.problem_count.set(self.problems.counts());
+        let progress = Progress { settled: self.session.is_settled(), problems: self.problems.list() };
         self.place.live.progressed(progress);
         let now = (self.context.now)();
-        self.observed.send_if_modified(|observed| Arc::make_mut(observed).counted(&self.session, now));
+        let told = self.problems.told();
+        self.observed.send_if_modified(|observed| {
+            let observed = Arc::make_mut(observed);
+            let is_troubled = observed.troubled(told);
+            observed.counted(&self.session, now) || is_troubled
+        });
+    }
+
+    /// Finds the policies behind what the proxy refused. Each is left out once to see what it does, which takes as
+    /// long as it takes to make as many configurations: after a refusal only, and in turn with all others.
+    async fn attribute(&mut self) {
+        if self.problems.knows(self.session.refusals()) {
+            return;
+        }
+        let context = Arc::clone(&self.context);
+        let _turn = context.generators.acquire().await;
+        let state = Arc::clone(&self.mesh.borrow());
+        let dataplane = state.snapshot.resource(&self.place.live.key);
+        let proxy = dataplane.map(|dataplane| self.proxy(&state, dataplane));
+        let policies = |type_url: &str, name: &str| {
+            let kind = ResourceType::from_type_url(type_url)?;
+            let (identity, settings) = (self.identity.as_deref(), &context.config.settings);
+            Some(proxy_config::contributors(&state.view, proxy.as_ref()?, identity, settings, (kind, name)))
+        };
+        let refusals = self.session.refusals();
+        self.problems.refused(&self.place.live.key, refusals, |type_url, name| {
+            policies(type_url, name).unwrap_or_default()
+        });
     }
 
     /// Gives up the place; answers whether the proxy brought its Dataplane, and who writes its insight.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use control_api::{AdminQuery, ProxyInspector};
 use http::StatusCode;
 use kds_proto::mesh::dataplane::networking::inbound::State;
+use model::{Key, Kind, Payload, Resource};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -134,5 +135,72 @@ async fn envoy_elsewhere_answers_to_the_control_planes_certificate_only() {
     drop(envoy);
     zone.until("the proxy was killed", |snapshot| networking(snapshot, "web").is_none()).await;
     assert!(zone.handle.admin(&key, stats).await.unwrap_err().to_string().contains("not connected"));
+    zone.stop().await;
+}
+
+const LISTENERS: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+
+#[tokio::test]
+async fn what_envoy_refuses_is_held_back_with_the_policy_behind_it_and_the_rest_is_taken() {
+    let zone = Zone::start().await;
+    let document = probed("web", "127.0.0.1", 1, free_port("127.0.0.1"));
+    let port = document["networking"]["inbound"][0]["port"].as_u64().unwrap();
+    let _envoy = Envoy::start(&zone, "web", &document).await;
+    zone.until("the configuration is taken", |snapshot| is_settled(snapshot, "web")).await;
+
+    let policy = |name: &str, modification: Value| {
+        let spec = json!({"default": {"appendModifications": [modification]}});
+        let mut policy = Resource::builder(Key::new(Kind::MESH_PROXY_PATCH, "default", name));
+        policy.spec = Payload::from_bytes(spec.to_string());
+        policy.build()
+    };
+    // Nothing comes after the filter that forwards bytes: Envoy refuses the listener.
+    let filter = "name: last\ntypedConfig: {'@type': type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, statPrefix: x, cluster: x}";
+    let wrong =
+        json!({"networkFilter": {"operation": "AddLast", "match": {"origin": "inbound"}, "value": filter}});
+    let own = format!(
+        "name: own\naddress: {{socketAddress: {{address: 127.0.0.1, portValue: 1}}}}\nbindToPort: false\nfilterChains: [{{filters: [{{{}}}]}}]",
+        filter.replace('\n', ", ")
+    );
+    let added = json!({"listener": {"operation": "Add", "value": own}});
+    let nowhere =
+        json!({"cluster": {"operation": "Patch", "jsonPatches": [{"op": "remove", "path": "/nowhere"}]}});
+    zone.put(policy("wrong", wrong)).await;
+    zone.put(policy("added", added)).await;
+    zone.put(policy("nowhere", nowhere)).await;
+    let name = format!("self_inbound_dp_{port}");
+    let snapshot = zone
+        .until("the refusal is told", |snapshot| {
+            let problems = insight(snapshot, "web").map(|seen| seen.subscriptions[0].problems.clone());
+            let problems = problems.unwrap_or_default();
+            problems.iter().any(|one| one.type_url == LISTENERS && one.resource == name)
+                && problems.iter().any(|one| one.type_url.is_empty())
+        })
+        .await;
+    let problems = insight(&snapshot, "web").unwrap().subscriptions[0].problems.clone();
+    let refused = problems.iter().find(|one| one.resource == name).unwrap();
+    assert!(refused.reason.contains("tcp_proxy") || refused.reason.contains("terminal"), "{refused:?}");
+    assert_eq!(refused.policies, ["kri_mpp_default___wrong_"]);
+    let part = problems.iter().find(|one| one.type_url.is_empty()).unwrap();
+    assert_eq!(part.resource, "spec.default.appendModifications[0].cluster");
+    assert!(part.reason.contains("/nowhere"), "{part:?}");
+    assert_eq!(part.policies, ["kri_mpp_default___nowhere_"]);
+
+    let key = dataplane_key("web");
+    zone.until("the listener that is right is taken", |snapshot| {
+        let status = insight(snapshot, "web").and_then(|seen| seen.subscriptions.last()?.status);
+        status.and_then(|status| status.lds).is_some_and(|lds| lds.responses_rejected >= 1)
+    })
+    .await;
+    let dump = zone.handle.admin(&key, AdminQuery::ConfigDump { include_eds: false }).await.unwrap();
+    let dump = String::from_utf8(dump.to_vec()).unwrap();
+    assert!(dump.contains("\"own\"") && dump.contains(&name), "the new one, and the last good one");
+
+    zone.delete(Key::new(Kind::MESH_PROXY_PATCH, "default", "wrong")).await;
+    zone.delete(Key::new(Kind::MESH_PROXY_PATCH, "default", "nowhere")).await;
+    zone.until("nothing is wrong any more", |snapshot| {
+        insight(snapshot, "web").is_some_and(|seen| seen.subscriptions[0].problems.is_empty())
+    })
+    .await;
     zone.stop().await;
 }

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kds_proto::mesh::dataplane::networking::inbound::State;
 use time::OffsetDateTime;
 use tonic::Code;
+use zone_cp::dp_server::Problem;
 
 use crate::support::{
     CLUSTER, LISTENER, Proxy, Wire, Zone, dataplane_key, document, insight, names, networking, node, versions,
@@ -122,14 +123,17 @@ async fn a_refusal_is_remembered() {
     let mut proxy = Proxy::start(&zone, "web", &[8080]).await;
     proxy.subscribe(LISTENER, &BTreeMap::new()).await;
     let response = proxy.next().await.unwrap();
-    proxy.answer(&response, Some("no such filter")).await;
+    let words = "Error adding/updating listener(s) self_inbound_dp_8080: no such filter";
+    proxy.answer(&response, Some(words)).await;
     zone.until("the refusal is counted", |snapshot| {
         let status = insight(snapshot, "web").and_then(|insight| insight.subscriptions.last()?.status);
         status.and_then(|status| status.lds).is_some_and(|lds| lds.responses_rejected == 1)
     })
     .await;
-    let refusals = zone.handle.connected()[0].progress.refusals.clone();
-    assert_eq!(refusals, [(LISTENER.to_owned(), "no such filter".to_owned())]);
+    let problems = zone.handle.connected()[0].progress.problems.clone();
+    let told = |one: &Problem| (one.type_url.clone(), one.resource.clone(), one.reason.clone());
+    let expected = [LISTENER, "self_inbound_dp_8080", "no such filter"].map(str::to_owned).into();
+    assert_eq!(problems.iter().map(told).collect::<Vec<_>>(), [expected]);
     zone.stop().await;
 }
 

@@ -136,6 +136,10 @@ impl Zone {
         self.store.commit(vec![Op::Put(Arc::new(resource), store::Expect::Any)]).await.unwrap();
     }
 
+    pub(crate) async fn delete(&self, key: Key) {
+        self.store.commit(vec![Op::Delete(key, store::Expect::Any)]).await.unwrap();
+    }
+
     pub(crate) async fn stop(self) {
         let late = self.tasks.shutdown(Duration::from_secs(10)).await;
         assert!(late.is_empty(), "still running: {late:?}");

@@ -55,18 +55,6 @@ pub enum IntOrString {
     String(String),
 }
 
-impl IntOrString {
-    /// The number; `None` for text that holds none.
-    pub fn number(&self) -> Option<f64> {
-        match self {
-            // Shares and factors are far below where a float loses digits.
-            #[expect(clippy::cast_precision_loss, reason = "percentages and factors")]
-            Self::Int(number) => Some(*number as f64),
-            Self::String(text) => text.parse().ok().filter(|number: &f64| number.is_finite()),
-        }
-    }
-}
-
 /// One observation about a resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Condition {

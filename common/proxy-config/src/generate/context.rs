@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use kds_proto::mesh::dataplane::Networking;
 use kds_proto::mesh::dataplane::networking::TransparentProxying;
 use kds_proto::mesh::dataplane::networking::transparent_proxying::IpFamilyMode;
-use model::Kind;
 use model::spec::Dataplane;
+use model::{Kind, Kri};
 use policy::Selected;
 
 use crate::identity::Identity;
@@ -47,6 +47,8 @@ pub(crate) struct Context<'a> {
     /// How traffic is redirected to the proxy; `None` when it is not.
     pub(crate) transparent: Option<Transparent>,
     pub(crate) outbounds: Vec<Outbound>,
+    /// A policy that is left out, to see what it does.
+    pub(crate) without: Option<&'a Kri>,
 }
 
 impl<'a> Context<'a> {
@@ -67,7 +69,7 @@ impl<'a> Context<'a> {
         } else {
             outbounds::declared(view, networking)
         };
-        Some(Self { view, proxy, networking, identity, settings, transparent, outbounds })
+        Some(Self { view, proxy, networking, identity, settings, transparent, outbounds, without: None })
     }
 
     /// The proxy's own address.
@@ -102,6 +104,10 @@ impl<'a> Context<'a> {
     pub(crate) fn policies(&self, kind: Kind) -> Selected {
         let proxy = policy::Proxy::new(&self.proxy.dataplane, self.view.zone())
             .with_shadow(self.settings.shadow_policies);
-        self.view.policies(kind).map(|policies| policies.select(&proxy)).unwrap_or_default()
+        let selected = self.view.policies(kind).map(|policies| policies.select(&proxy)).unwrap_or_default();
+        match self.without {
+            Some(policy) => selected.without(policy),
+            None => selected,
+        }
     }
 }

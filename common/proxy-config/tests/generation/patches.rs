@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use kds_proto::mesh::dataplane::networking::listener::Type;
 use model::{Key, Kind, Resource, Violations};
-use proxy_config::{MeshView, Note, Proxy, ProxyConfig, Settings, check_spec, generate};
+use proxy_config::{
+    MeshView, Note, Proxy, ProxyConfig, ResourceType, Settings, check_spec, contributors, generate,
+};
 use serde_json::{Value, json};
 
 use crate::mesh::{
@@ -237,4 +239,42 @@ fn values_are_checked_against_their_messages() {
             "{message}"
         );
     }
+}
+
+#[test]
+fn the_policies_behind_a_resource_are_those_without_which_it_would_be_another() {
+    let timed = |kind: Kind, name: &str, spec: &Value, seconds: i64| {
+        let mut builder = policy(kind, name, spec).to_builder();
+        builder.modified = model::Timestamp::from_unix(1_800_000_000 + seconds, 0);
+        builder.build()
+    };
+    let value = json!([{"cluster": {"operation": "Patch", "match": {"origin": "inbound"}, "value": "connectTimeout: 9s"}}]);
+    let limit =
+        json!({"rules": [{"default": {"local": {"http": {"requestRate": {"num": 1, "interval": "1s"}}}}}]});
+    let fault = json!({"rules": [{"default": {"http": [{"abort": {"httpStatus": 503, "percentage": 1}}]}}]});
+    let timeout =
+        json!({"rules": [{"default": {"connectionTimeout": "1s", "http": {"requestTimeout": "1s"}}}]});
+    let policies = [
+        timed(Kind::MESH_PROXY_PATCH, "patch", &patch(&value), 0),
+        timed(Kind::MESH_RATE_LIMIT, "limit", &limit, 10),
+        timed(Kind::MESH_FAULT_INJECTION, "fault", &fault, 20),
+        timed(Kind::MESH_TIMEOUT, "timeout", &timeout, 5),
+    ];
+    let snapshot = snapshot(base().into_iter().chain(policies));
+    let view = MeshView::new(&snapshot, MESH, ZONE);
+    let dataplane = snapshot.resource(&Key::new(Kind::DATAPLANE, MESH, "web")).expect("there");
+    let proxy = Proxy::new(Arc::clone(dataplane), metadata("/tmp"));
+    let of = |kind: ResourceType, name: &str| -> Vec<String> {
+        let found = contributors(&view, &proxy, Some(&identity("web")), &Settings::default(), (kind, name));
+        found.iter().map(ToString::to_string).collect()
+    };
+    let listener =
+        ["kri_mfi_default_east__fault_", "kri_mrl_default_east__limit_", "kri_mt_default_east__timeout_"];
+    assert_eq!(of(ResourceType::Listener, INBOUND), listener, "the most recently changed first");
+    assert_eq!(
+        of(ResourceType::Cluster, INBOUND),
+        ["kri_mpp_default_east__patch_"],
+        "what it says is overridden"
+    );
+    assert_eq!(of(ResourceType::Cluster, WEB), Vec::<String>::new());
 }

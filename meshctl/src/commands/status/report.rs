@@ -120,7 +120,11 @@ fn proxy_findings(proxy: &DataplaneOverview, now: Timestamp) -> Vec<Finding> {
         let waiting: Vec<_> = proxy.ports().into_iter().filter(|port| port.ends_with("NotReady")).collect();
         reasons.push(format!("its application is not ready: {}", waiting.join(", ")));
     }
-    reasons.extend(refusals(&proxy.insight));
+    let problems = proxy.insight.last().map(|last| last.problems.as_slice()).unwrap_or_default();
+    if problems.is_empty() {
+        reasons.extend(refusals(&proxy.insight));
+    }
+    reasons.extend(problems.iter().map(ToString::to_string));
     if proxy.is_connected() {
         reasons.extend(unanswered(&proxy.insight, now));
     }
@@ -215,6 +219,28 @@ mod tests {
                  known of its proxies is as old",
                 "proxy m/nack in east: refused 1 of 1 updates (listeners 1); the reason is in its log",
                 "proxy m/gone in east: offline since 2026-01-01T00:30:00Z (30m ago)",
+            ]
+        );
+    }
+
+    #[test]
+    fn problems_of_proxies_are_told_with_their_policies() {
+        let listener = "type.googleapis.com/envoy.config.listener.v3.Listener";
+        let stream = json!({
+            "connectTime": "2026-01-01T00:00:00Z",
+            "status": {"total": {"responsesSent": "1", "responsesRejected": "1"}},
+            "problems": [
+                {"typeUrl": listener, "resource": "a", "reason": "no filter", "policies": ["kri_mpp_m___p_"]},
+                {"typeUrl": listener, "resource": "b", "reason": "cannot bind"},
+                {"resource": "spec.default.appendModifications[0].cluster", "reason": "no path", "policies": ["kri_mpp_m___q_"]},
+            ],
+        });
+        assert_eq!(
+            findings(&[], &[proxy("nack", "east", stream)]),
+            [
+                "proxy m/nack in east: refused Listener a, made by kri_mpp_m___p_: no filter",
+                "proxy m/nack in east: refused Listener b: cannot bind",
+                "proxy m/nack in east: spec.default.appendModifications[0].cluster of kri_mpp_m___q_ has no effect: no path",
             ]
         );
     }

@@ -1,13 +1,32 @@
 //! What one stream asked for of one type, what it holds, and what is still to be sent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use envoy_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Resource};
 
 use proxy_config::{ConfigResource, Version};
 
+use super::blame::{self, Blame};
 use super::{CLUSTER, Counters, LISTENER, MAX_NAMES, RESPONSE_BUDGET, Resources, SessionError, WILDCARD};
+
+/// What a response told.
+#[derive(Default)]
+struct Told {
+    /// Resources and their versions.
+    sent: BTreeMap<Arc<str>, Version>,
+    /// Names of what is gone.
+    removed: Vec<Arc<str>>,
+}
+
+/// A resource that the proxy refused: it goes on with the version before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// The version that it refused; `None` where it refused that something is gone.
+    pub(crate) version: Option<Version>,
+    /// Why, in its words.
+    pub(crate) reason: String,
+}
 
 /// State of one type on one stream.
 #[derive(Default)]
@@ -34,8 +53,13 @@ pub(super) struct Subscription {
     owes_answer: bool,
     /// Nonce of the response that is not answered yet.
     unanswered: Option<String>,
-    /// Why the newest response was refused.
-    refusal: Option<String>,
+    /// What the unanswered response told.
+    told: Told,
+    /// What the proxy refused and was not told otherwise since, by name.
+    refused: BTreeMap<Arc<str>, Refused>,
+    /// Resources of a response that was refused as a whole, to be sent group by group until it is clear which of
+    /// them it was.
+    suspects: VecDeque<BTreeSet<Arc<str>>>,
     pub(super) counters: Counters,
 }
 
@@ -63,22 +87,82 @@ impl Subscription {
         Ok(())
     }
 
-    /// A refusal says that something of a response was not applied, not that nothing was: what was sent counts
-    /// as held, and goes out again when its content changes.
+    /// A refused resource counts as held, and goes out again when its content changes. All others of the response are
+    /// either there already, or are sent again without it.
     fn answer(&mut self, request: &DeltaDiscoveryRequest) {
         if self.unanswered.is_none() || self.unanswered.as_ref() != Some(&request.response_nonce) {
             return;
         }
         self.unanswered = None;
-        match &request.error_detail {
+        let told = std::mem::take(&mut self.told);
+        let Some(error) = &request.error_detail else {
+            self.counters.acknowledged += 1;
+            self.accepted(told);
+            return;
+        };
+        self.counters.rejected += 1;
+        match blame::of(&error.message, told.sent.keys()) {
+            Blame::Named(reasons) => {
+                self.accepted_but(told, reasons);
+            }
+            Blame::All { suspect } => self.refused_whole(told, suspect, &error.message),
+        }
+    }
+
+    fn accepted(&mut self, told: Told) {
+        for name in told.sent.keys().chain(&told.removed) {
+            self.refused.remove(name);
+        }
+    }
+
+    /// The proxy took everything but what it names.
+    fn accepted_but(&mut self, told: Told, reasons: BTreeMap<Arc<str>, String>) {
+        let versions = told.sent.clone();
+        self.accepted(told);
+        for (name, reason) in reasons {
+            let version = versions.get(&name).copied();
+            self.refused.insert(name, Refused { version, reason });
+        }
+    }
+
+    /// The proxy took nothing, or nobody knows what.
+    fn refused_whole(&mut self, told: Told, suspect: Option<Arc<str>>, reason: &str) {
+        let Told { sent, removed } = told;
+        if sent.len() <= 1 {
+            let refused = match sent.into_iter().next() {
+                Some((name, version)) => Some((name, Some(version))),
+                None => removed.first().map(|name| (Arc::clone(name), None)),
+            };
+            if let Some((name, version)) = refused {
+                // What is gone besides is told again, by itself.
+                self.untold(removed.iter().filter(|_| version.is_some()));
+                self.refused.insert(name, Refused { version, reason: reason.to_owned() });
+            }
+            return;
+        }
+        self.untold(sent.keys().chain(&removed));
+        let groups = match suspect {
+            Some(suspect) => {
+                let others = sent.into_keys().filter(|name| *name != suspect).collect();
+                [others, BTreeSet::from([suspect])]
+            }
             None => {
-                self.counters.acknowledged += 1;
-                self.refusal = None;
+                let half = sent.len() / 2;
+                let mut first: Vec<_> = sent.into_keys().collect();
+                let second = first.split_off(half);
+                [first.into_iter().collect(), second.into_iter().collect()]
             }
-            Some(error) => {
-                self.counters.rejected += 1;
-                self.refusal = Some(error.message.clone());
-            }
+        };
+        for group in groups.into_iter().rev() {
+            self.suspects.push_front(group);
+        }
+    }
+
+    /// Nobody knows what the proxy holds under these names.
+    fn untold<'a>(&mut self, names: impl Iterator<Item = &'a Arc<str>>) {
+        for name in names {
+            self.held.insert(Arc::clone(name), None);
+            self.stale = true;
         }
     }
 
@@ -91,8 +175,10 @@ impl Subscription {
                 self.wildcard = false;
                 let names = &self.names;
                 self.held.retain(|held, _| names.contains(held));
+                self.refused.retain(|held, _| names.contains(held));
             } else if self.names.remove(name) && !self.wildcard {
                 self.held.remove(name);
+                self.refused.remove(name);
             }
         }
         for name in request.resource_names_subscribe.iter().filter(|name| !name.is_empty()) {
@@ -161,6 +247,7 @@ impl Subscription {
             for name in std::mem::take(&mut self.removals) {
                 self.held.remove(&name);
                 removed.push(name.to_string());
+                self.told.removed.push(name);
             }
         }
         let owed = may_update && std::mem::take(&mut self.owes_answer);
@@ -169,16 +256,18 @@ impl Subscription {
 
     fn take_updates(&mut self, wanted: &Resources) -> (Vec<Resource>, Vec<String>) {
         let (mut resources, mut missing, mut size) = (Vec::new(), Vec::new(), 0);
-        while let Some((name, version)) = self.updates.pop_first() {
+        let mut due = self.due();
+        while let Some((name, version)) = due.pop_first() {
             let (Some(resource), Some(version)) = (wanted.get(&name), version) else {
                 self.asked.remove(&name);
                 self.held.remove(&name);
                 self.removals.remove(&name);
+                self.refused.remove(&name);
                 missing.push(name.to_string());
                 continue;
             };
             if size > 0 && size + resource.value.len() > RESPONSE_BUDGET {
-                self.updates.insert(name, Some(version));
+                due.insert(name, Some(version));
                 break;
             }
             size += resource.value.len();
@@ -189,9 +278,25 @@ impl Subscription {
                 resource: Some(resource.to_any()),
                 ..Default::default()
             });
+            self.told.sent.insert(Arc::clone(&name), version);
             self.held.insert(name, Some(version));
         }
+        self.updates.append(&mut due);
         (resources, missing)
+    }
+
+    /// Takes out what may share a response: all, or the next of those that one was refused with.
+    fn due(&mut self) -> BTreeMap<Arc<str>, Option<Version>> {
+        while let Some(group) = self.suspects.pop_front() {
+            let all = std::mem::take(&mut self.updates);
+            let (due, later) = all.into_iter().partition(|(name, _)| group.contains(name));
+            self.updates = later;
+            let due: BTreeMap<_, _> = due;
+            if !due.is_empty() {
+                return due;
+            }
+        }
+        std::mem::take(&mut self.updates)
     }
 
     /// A response went out.
@@ -200,9 +305,9 @@ impl Subscription {
         self.counters.sent += 1;
     }
 
-    /// Why the newest response was refused, if it was.
-    pub(super) fn refusal(&self) -> Option<&str> {
-        self.refusal.as_deref()
+    /// What the proxy refused, and did not take since.
+    pub(super) fn refused(&self) -> &BTreeMap<Arc<str>, Refused> {
+        &self.refused
     }
 
     /// Whether the stream continues an earlier one.

@@ -37,13 +37,15 @@ fn config(entries: &[Entry]) -> Arc<dyn Wanted> {
 struct Proxy {
     session: Session,
     unanswered: BTreeMap<String, String>,
+    /// The newest responses.
+    sent: Vec<DeltaDiscoveryResponse>,
 }
 
 impl Proxy {
     fn new(entries: &[Entry]) -> Self {
         let mut session = Session::new("cp", true);
         session.advance(config(entries));
-        Self { session, unanswered: BTreeMap::new() }
+        Self { session, unanswered: BTreeMap::new(), sent: Vec::new() }
     }
 
     fn pump(&mut self) -> Vec<String> {
@@ -52,7 +54,9 @@ impl Proxy {
             let previous = self.unanswered.insert(response.type_url.clone(), response.nonce.clone());
             assert_eq!(previous, None, "two unanswered responses of {}", response.type_url);
         }
-        responses.iter().map(shown).collect()
+        let shown = responses.iter().map(shown).collect();
+        self.sent = responses;
+        shown
     }
 
     fn advance(&mut self, entries: &[Entry]) -> Vec<String> {
@@ -94,6 +98,15 @@ impl Proxy {
 
     fn ack(&mut self, type_url: &str) -> Vec<String> {
         self.answer(type_url, None)
+    }
+
+    fn refused(&self) -> Vec<String> {
+        let shown = |(type_url, name, refused): (&str, &Arc<str>, &Refused)| {
+            let short = type_url.rsplit('.').next().unwrap();
+            let version = refused.version.map_or_else(|| "gone".into(), |version| version.0.to_string());
+            format!("{short} {name}@{version}: {}", refused.reason)
+        };
+        self.session.refusals().map(shown).collect()
     }
 
     /// As Envoy starts: clusters, endpoints, listeners, each answered.
@@ -165,13 +178,13 @@ fn a_refused_listener_keeps_the_clusters_it_may_lead_to() {
     let mut proxy = Proxy::started(&[(CLUSTER, "a", "1"), (LISTENER, "l", "1")], &[]);
     assert_eq!(proxy.advance(&[(LISTENER, "l", "2")]), ["Listener l@2"]);
     assert_eq!(proxy.answer(LISTENER, Some("no such filter")), NOTHING);
-    assert_eq!(proxy.session.refusals().collect::<Vec<_>>(), [(LISTENER, "no such filter")]);
+    assert_eq!(proxy.refused(), ["Listener l@2: no such filter"]);
     let counters: BTreeMap<_, _> = proxy.session.counters().collect();
     assert_eq!(counters[LISTENER], Counters { sent: 2, acknowledged: 1, rejected: 1 });
     assert_eq!(proxy.advance(&[(LISTENER, "l", "2")]), NOTHING, "the same content is not sent again");
     assert_eq!(proxy.advance(&[(LISTENER, "l", "3")]), ["Listener l@3"]);
     assert_eq!(proxy.ack(LISTENER), ["Cluster -a"]);
-    assert_eq!(proxy.session.refusals().count(), 0);
+    assert_eq!(proxy.refused(), NOTHING);
 }
 
 #[test]
@@ -213,7 +226,8 @@ fn a_reconnect_brings_changes_and_removals() {
     assert_eq!(proxy.resume(LISTENER, &[], &[("l", "1")]), NOTHING);
     assert_eq!(proxy.ack(CLUSTER), ["Listener l@2"]);
     assert_eq!(proxy.ack(LISTENER), ["Cluster -b"]);
-    let mut without_listeners = Proxy { session: Session::new("cp", false), unanswered: BTreeMap::new() };
+    let mut without_listeners =
+        Proxy { session: Session::new("cp", false), unanswered: BTreeMap::new(), sent: Vec::new() };
     without_listeners.session.advance(config(&[]));
     assert_eq!(without_listeners.resume(CLUSTER, &[], &[("b", "1")]), ["Cluster -b"]);
 }
@@ -249,7 +263,8 @@ fn a_first_answer_is_due_even_if_it_is_empty() {
     let mut proxy = Proxy::new(&[]);
     assert_eq!(proxy.subscribe(LISTENER, &[]), ["Listener "]);
     assert_eq!(proxy.ack(LISTENER), NOTHING);
-    let mut waiting = Proxy { session: Session::new("cp", true), unanswered: BTreeMap::new() };
+    let mut waiting =
+        Proxy { session: Session::new("cp", true), unanswered: BTreeMap::new(), sent: Vec::new() };
     assert_eq!(waiting.subscribe(LISTENER, &[]), NOTHING, "no configuration yet is not an empty one");
     assert_eq!(waiting.advance(&[(LISTENER, "l", "1")]), ["Listener l@1"]);
 }
@@ -271,7 +286,8 @@ fn an_answer_to_another_response_changes_nothing() {
 #[test]
 fn large_configurations_are_sent_in_parts() {
     let entries: Vec<Entry> = ["a", "b", "c"].into_iter().map(|name| (CLUSTER, name, "1")).collect();
-    let mut proxy = Proxy { session: Session::new("cp", true), unanswered: BTreeMap::new() };
+    let mut proxy =
+        Proxy { session: Session::new("cp", true), unanswered: BTreeMap::new(), sent: Vec::new() };
     proxy.session.advance(config_of(&entries, RESPONSE_BUDGET / 2));
     assert_eq!(proxy.subscribe(CLUSTER, &[]), ["Cluster a@1 b@1"]);
     assert_eq!(proxy.subscribe(LISTENER, &[]), NOTHING, "not before all clusters");
@@ -293,4 +309,127 @@ fn a_stream_asks_for_a_bounded_number_of_things() {
         ..Default::default()
     };
     assert_eq!(session.request(&many), Err(SessionError::TooManyNames("0".into())));
+}
+
+const FOUR: [Entry; 4] =
+    [(LISTENER, "a", "1"), (LISTENER, "b", "1"), (LISTENER, "c", "1"), (LISTENER, "d", "1")];
+
+#[test]
+fn of_a_response_only_what_envoy_names_is_held_back() {
+    let mut proxy = Proxy::new(&FOUR);
+    assert_eq!(proxy.subscribe(LISTENER, &[]), ["Listener a@1 b@1 c@1 d@1"]);
+    let words = "Error adding/updating listener(s) b: cannot bind\nd: no filter\n";
+    assert_eq!(proxy.answer(LISTENER, Some(words)), NOTHING, "the others are there");
+    assert_eq!(proxy.refused(), ["Listener b@1: cannot bind", "Listener d@1: no filter"]);
+    let next = [(LISTENER, "a", "1"), (LISTENER, "b", "2"), (LISTENER, "c", "2"), (LISTENER, "d", "1")];
+    assert_eq!(proxy.advance(&next), ["Listener b@2 c@2"]);
+    proxy.ack(LISTENER);
+    assert_eq!(proxy.refused(), ["Listener d@1: no filter"], "an answer about others changes nothing");
+    assert_eq!(proxy.advance(&next[..3]), ["Listener -d"]);
+    proxy.ack(LISTENER);
+    assert_eq!(proxy.refused(), NOTHING);
+}
+
+#[test]
+fn a_response_that_is_refused_as_a_whole_is_taken_apart() {
+    let mut proxy = Proxy::new(&FOUR);
+    proxy.subscribe(LISTENER, &[]);
+    assert_eq!(proxy.answer(LISTENER, Some("cannot be read")), ["Listener a@1 b@1"]);
+    assert_eq!(proxy.ack(LISTENER), ["Listener c@1 d@1"]);
+    assert_eq!(proxy.answer(LISTENER, Some("cannot be read")), ["Listener c@1"]);
+    assert_eq!(proxy.refused(), NOTHING);
+    assert_eq!(proxy.answer(LISTENER, Some("cannot be read")), ["Listener d@1"]);
+    assert_eq!(proxy.refused(), ["Listener c@1: cannot be read"]);
+    assert!(!proxy.session.is_settled());
+    assert_eq!(proxy.ack(LISTENER), NOTHING);
+    assert!(proxy.session.is_settled());
+}
+
+#[test]
+fn the_only_resource_that_a_refusal_mentions_is_tried_last_and_alone() {
+    let mut proxy = Proxy::started(&[(LISTENER, "x", "1")], &[]);
+    assert_eq!(proxy.advance(&FOUR), ["Listener a@1 b@1 c@1 d@1 -x"]);
+    let words = "Proto constraint validation failed: name: \"c\"";
+    assert_eq!(proxy.answer(LISTENER, Some(words)), ["Listener a@1 b@1 d@1"]);
+    assert_eq!(proxy.ack(LISTENER), ["Listener c@1 -x"], "what was to go with the first response goes still");
+    assert_eq!(proxy.answer(LISTENER, Some(words)), ["Listener -x"]);
+    assert_eq!(proxy.ack(LISTENER), NOTHING);
+    assert_eq!(proxy.refused(), [format!("Listener c@1: {words}")]);
+    let without = [(LISTENER, "a", "1"), (LISTENER, "b", "1"), (LISTENER, "d", "1")];
+    assert_eq!(proxy.advance(&without), ["Listener -c"]);
+}
+
+#[test]
+fn newer_content_takes_part_in_the_search() {
+    let mut proxy = Proxy::new(&FOUR);
+    proxy.subscribe(LISTENER, &[]);
+    assert_eq!(proxy.answer(LISTENER, Some("cannot be read")), ["Listener a@1 b@1"]);
+    let next = [(LISTENER, "a", "2"), (LISTENER, "c", "2"), (LISTENER, "e", "1")];
+    assert_eq!(proxy.advance(&next), NOTHING);
+    assert_eq!(proxy.ack(LISTENER), ["Listener c@2"]);
+    assert_eq!(proxy.ack(LISTENER), ["Listener a@2 e@1 -b -d"]);
+    proxy.ack(LISTENER);
+    assert!(proxy.session.is_settled());
+}
+
+/// Versions that a proxy holds of listeners, by name.
+type Held = BTreeMap<String, u64>;
+
+/// An Envoy that refuses some versions, each response as a whole or resource by resource.
+fn answered(proxy: &mut Proxy, bad: &BTreeSet<(String, u64)>, by_name: bool, held: &mut Held) {
+    // More than any search needs: each refusal halves what is left.
+    for _ in 0..200 {
+        let Some(response) = proxy.sent.pop() else { return };
+        let version = |resource: &Resource| u64::from_str_radix(&resource.version, 16).unwrap();
+        let is_bad = |resource: &&Resource| bad.contains(&(resource.name.clone(), version(resource)));
+        let refused: Vec<&Resource> = response.resources.iter().filter(is_bad).collect();
+        if refused.is_empty() || by_name {
+            let taken = response.resources.iter().filter(|resource| !is_bad(resource));
+            held.extend(taken.map(|resource| (resource.name.clone(), version(resource))));
+            held.retain(|name, _| !response.removed_resources.contains(name));
+        }
+        let reasons: Vec<_> = refused.iter().map(|resource| format!("{}: bad\n", resource.name)).collect();
+        let words = match by_name {
+            true => format!("Error adding/updating listener(s) {}", reasons.concat()),
+            false => "cannot be read".to_owned(),
+        };
+        proxy.answer(LISTENER, (!refused.is_empty()).then_some(words.as_str()));
+    }
+    panic!("the search does not end");
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_refused_everything_else_arrives(
+        bad in proptest::collection::btree_set((0..12_u8, 1..4_u64), 0..8),
+        changes in proptest::collection::vec(proptest::collection::btree_map(0..12_u8, 1..4_u64, 0..12), 1..6),
+        by_name: bool,
+    ) {
+        let bad = bad.into_iter().map(|(name, version)| (format!("l{name}"), version)).collect();
+        let mut proxy = Proxy::new(&[]);
+        proxy.subscribe(LISTENER, &[]);
+        let mut held = Held::new();
+        answered(&mut proxy, &bad, by_name, &mut held);
+        let mut expected = Held::new();
+        for change in changes {
+            let wanted: Held = change.into_iter().map(|(name, version)| (format!("l{name}"), version)).collect();
+            let resources: Resources = wanted
+                .iter()
+                .map(|(name, version)| {
+                    let kind = ResourceType::Listener;
+                    (name.as_str().into(), ConfigResource { version: Version(*version), kind, value: vec![0].into() })
+                })
+                .collect();
+            proxy.session.advance(Arc::new(Fixed([(LISTENER.into(), resources)].into(), Resources::new())));
+            proxy.pump();
+            answered(&mut proxy, &bad, by_name, &mut held);
+            expected.retain(|name, _| wanted.contains_key(name));
+            expected.extend(wanted.iter().filter(|(name, version)| !bad.contains(&((*name).clone(), **version))).map(|(name, version)| (name.clone(), *version)));
+            proptest::prop_assert_eq!(&held, &expected, "the last good version of everything");
+            proptest::prop_assert!(proxy.session.is_settled());
+            let refused: BTreeSet<_> = proxy.session.refusals().map(|(_, name, _)| name.to_string()).collect();
+            let still: BTreeSet<_> = wanted.into_iter().filter(|entry| bad.contains(entry)).map(|(name, _)| name).collect();
+            proptest::prop_assert_eq!(refused, still);
+        }
+    }
 }
