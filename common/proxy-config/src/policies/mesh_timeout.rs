@@ -11,10 +11,14 @@ use prost_types::Duration;
 use serde_json::Value;
 
 use super::outbound::OutboundConfs;
+use super::peers::{PeerConf, asks_for_server, split_routes};
 use crate::draft::{Chain, Cluster, Draft, Filter, Role};
 use crate::generate::Context;
-use crate::parts::{action_mut, duration, routes_mut, seconds};
+use crate::parts::{action_mut, duration, inspect_tls, routes_mut, seconds};
 use crate::view::Destination;
+
+/// Under which connections remember their peer.
+const STATE: &str = "kuma.mesh_timeout.match";
 
 /// Seconds that hold where no policy says anything.
 const CONNECT: i64 = 5;
@@ -94,7 +98,14 @@ pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
         match &listener.role {
             Role::Inbound { section, .. } => {
                 let conf = inbound(&selected, section);
-                listener.chains.iter_mut().for_each(|chain| edit_chain(&conf, chain));
+                let peers = peers(&selected, section);
+                for chain in &mut listener.chains {
+                    edit_chain(&conf, chain);
+                    split_routes(chain, STATE, &peers, edit_own);
+                }
+                if asks_for_server(peers.iter().filter_map(|conf| conf.peer.as_ref())) {
+                    inspect_tls(&mut listener.message.listener_filters);
+                }
             }
             Role::Outbound(destination) => {
                 listener.chains.iter_mut().for_each(|chain| edit_outbound(&selected, destination, chain));
@@ -124,6 +135,28 @@ fn edit_outbound(selected: &Selected, destination: &Destination, chain: &mut Cha
             }
         }
     }
+}
+
+/// Routes of peers whom rules name differ where these say so.
+fn edit_own(route: &mut Route, conf: &TimeoutConf) {
+    let said = http(conf);
+    let Some(action) = action_mut(route) else { return };
+    if said.request_timeout.is_some() {
+        action.timeout = said.request_timeout.map(duration);
+    }
+    if said.stream_idle_timeout.is_some() {
+        action.idle_timeout = said.stream_idle_timeout.map(duration);
+    }
+}
+
+/// Rules for particular peers, as far as they say anything of requests.
+fn peers(selected: &Selected, section: &Section) -> Vec<PeerConf<TimeoutConf>> {
+    let confs = selected.rules(section).iter().filter_map(PeerConf::<TimeoutConf>::of).collect::<Vec<_>>();
+    let of_requests = |conf: &PeerConf<TimeoutConf>| {
+        let said = http(&conf.conf);
+        conf.peer.is_some() && (said.request_timeout.is_some() || said.stream_idle_timeout.is_some())
+    };
+    confs.into_iter().filter(of_requests).collect()
 }
 
 fn inbound(selected: &Selected, section: &Section) -> TimeoutConf {

@@ -171,3 +171,24 @@ fn permissions_guard_requests_also_behind_other_filters_of_connections() {
     assert_eq!(http_filters(manager)[0]["name"], "envoy.filters.http.rbac");
     assert_eq!(listener["listenerFilters"][0]["name"], "envoy.filters.listener.tls_inspector");
 }
+
+#[test]
+fn each_peer_has_its_own_timeouts_of_requests() {
+    let spec = json!({"rules": [
+        {"default": {"http": {"requestTimeout": "30s", "streamIdleTimeout": "1m"}}},
+        {"matches": [{"spiffeID": {"type": "Exact", "value": "spiffe://d/a"}}],
+            "default": {"http": {"requestTimeout": "1s"}}},
+        // What is said of connections cannot differ by peer.
+        {"matches": [{"spiffeID": {"type": "Exact", "value": "spiffe://d/b"}}], "default": {"idleTimeout": "1s"}},
+    ]});
+    let chain = chain(Kind::MESH_TIMEOUT, &spec, "web", "self_inbound_dp_80");
+    let remembered = &chain["filters"][0]["typedConfig"]["onDownstreamTlsHandshake"];
+    assert_eq!(remembered[0]["objectKey"], "kuma.mesh_timeout.match.spiffe_id");
+    let routes = routes(&chain["filters"][1]);
+    let shown = routes.as_array().into_iter().flatten().map(|route| {
+        let peer = &route["match"]["filterState"][0]["stringMatch"]["exact"];
+        (peer.as_str(), route["route"]["timeout"].as_str(), route["route"]["idleTimeout"].as_str())
+    });
+    let expected = [(Some("spiffe://d/a"), Some("1s"), Some("60s")), (None, Some("30s"), Some("60s"))];
+    assert_eq!(shown.collect::<Vec<_>>(), expected);
+}
