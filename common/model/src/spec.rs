@@ -2,6 +2,7 @@
 //! Kinds without a typed spec yet are held as JSON documents.
 
 mod backend_ref;
+mod checks;
 mod common;
 mod hostname_generator;
 mod http_match;
@@ -95,14 +96,18 @@ json_specs!(
     MeshExternalService,
     MeshExternalServiceStatus,
     MeshFaultInjection,
+    MeshHTTPRoute,
     MeshIdentity,
     MeshIdentityStatus,
     MeshMultiZoneService,
     MeshMultiZoneServiceStatus,
     MeshProxyPatch,
     MeshRateLimit,
+    MeshRetry,
     MeshService,
     MeshServiceStatus,
+    MeshTCPRoute,
+    MeshTimeout,
     MeshTrafficPermission,
     MeshTrust,
     MeshTrustStatus,
@@ -145,15 +150,19 @@ const fn json_spec<T: Checked>() -> JsonSpec {
 
 /// The typed JSON spec of a kind; `None` for protobuf kinds and kinds held as documents.
 pub fn json_spec_of(kind: Kind) -> Option<JsonSpec> {
-    let specs: [(Kind, JsonSpec); 12] = [
+    let specs: [(Kind, JsonSpec); 16] = [
         (Kind::HOSTNAME_GENERATOR, const { json_spec::<HostnameGenerator>() }),
         (Kind::MESH_EXTERNAL_SERVICE, const { json_spec::<MeshExternalService>() }),
         (Kind::MESH_FAULT_INJECTION, const { json_spec::<MeshFaultInjection>() }),
+        (Kind::MESH_HTTP_ROUTE, const { json_spec::<MeshHTTPRoute>() }),
         (Kind::MESH_IDENTITY, const { json_spec::<MeshIdentity>() }),
         (Kind::MESH_MULTI_ZONE_SERVICE, const { json_spec::<MeshMultiZoneService>() }),
         (Kind::MESH_PROXY_PATCH, const { json_spec::<MeshProxyPatch>() }),
         (Kind::MESH_RATE_LIMIT, const { json_spec::<MeshRateLimit>() }),
+        (Kind::MESH_RETRY, const { json_spec::<MeshRetry>() }),
         (Kind::MESH_SERVICE, const { json_spec::<MeshService>() }),
+        (Kind::MESH_TCP_ROUTE, const { json_spec::<MeshTCPRoute>() }),
+        (Kind::MESH_TIMEOUT, const { json_spec::<MeshTimeout>() }),
         (Kind::MESH_TRAFFIC_PERMISSION, const { json_spec::<MeshTrafficPermission>() }),
         (Kind::MESH_TRUST, const { json_spec::<MeshTrust>() }),
         (Kind::MESH_ZONE_ADDRESS, const { json_spec::<MeshZoneAddress>() }),

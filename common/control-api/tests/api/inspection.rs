@@ -128,7 +128,7 @@ async fn the_routes_of_an_outbound_and_what_applies_to_them() {
     let service = json!({"kind": "MeshService", "labels": {"kuma.io/display-name": "api"}});
     let rule = |path: &str, port: u32| {
         json!({"matches": [{"path": {"type": "PathPrefix", "value": path}}],
-            "default": {"backendRefs": [{"kind": "MeshService", "port": port}]}})
+            "default": {"backendRefs": [{"kind": "MeshService", "labels": {"app": "web"}, "port": port}]}})
     };
     for (name, rules) in
         [("a", json!([rule("/x", 1), rule("/y", 2)])), ("b", json!([rule("/x", 3), rule("/z", 4)]))]
@@ -156,13 +156,13 @@ async fn the_routes_of_an_outbound_and_what_applies_to_them() {
     assert_eq!(shown, [("/x".into(), 1), ("/y".into(), 2), ("/z".into(), 4)]);
 
     let route = json!({"kind": "MeshHTTPRoute", "labels": {"kuma.io/display-name": "a"}});
-    timeout(&server, "route", json!({"to": [{"targetRef": route, "default": {"idleTimeout": "5s"}}]})).await;
-    timeout(&server, "service", json!({"to": [{"targetRef": service, "default": {"idleTimeout": "9s"}}]}))
-        .await;
+    let times = |target: &Value, time: &str| json!({"to": [{"targetRef": target, "default": {"http": {"requestTimeout": time}}}]});
+    timeout(&server, "route", times(&route, "5s")).await;
+    timeout(&server, "service", times(&service, "9s")).await;
     for (route, want) in [("a", "5s"), ("b", "9s")] {
         let path = format!("{outbound}/_routes/kri_mhttpr_default_default__{route}_/_policies");
         let policies = server.get(&path).await.json();
-        assert_eq!(policies["policies"][0]["conf"][0]["idleTimeout"], want, "{route}");
+        assert_eq!(policies["policies"][0]["conf"][0]["http"]["requestTimeout"], want, "{route}");
     }
 }
 

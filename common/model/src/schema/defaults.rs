@@ -8,24 +8,16 @@ use crate::Kind;
 /// Kind, path in the spec (`[]` is every item of a list) and the value that is missing.
 type Row = (&'static str, &'static str, fn() -> Value);
 
-static ROWS: [Row; 23] = [
+static ROWS: [Row; 15] = [
     ("MeshAccessLog", "rules[].default.backends[].file.format.omitEmptyValues", || json!(false)),
     ("MeshAccessLog", "rules[].default.backends[].tcp.format.omitEmptyValues", || json!(false)),
     ("MeshAccessLog", "to[].default.backends[].file.format.omitEmptyValues", || json!(false)),
     ("MeshAccessLog", "to[].default.backends[].tcp.format.omitEmptyValues", || json!(false)),
-    ("MeshHTTPRoute", "to[].rules[].default.backendRefs[].weight", || json!(1)),
-    ("MeshHTTPRoute", "to[].rules[].default.filters[].requestMirror.backendRef.weight", || json!(1)),
-    ("MeshHTTPRoute", "to[].rules[].default.filters[].requestRedirect.statusCode", || json!(302)),
-    ("MeshHTTPRoute", "to[].rules[].matches[].headers[].type", || json!("Exact")),
     ("MeshMetric", "default.applications[].path", || json!("/metrics")),
     ("MeshMetric", "default.backends[].prometheus.path", || json!("/metrics")),
     ("MeshMetric", "default.backends[].prometheus.port", || json!(5670)),
     ("MeshMetric", "default.backends[].prometheus.tls.mode", || json!("Disabled")),
     ("MeshPassthrough", "default.appendMatch[].protocol", || json!("tcp")),
-    ("MeshRetry", "to[].default.http.hostSelection[].updateFrequency", || json!(2)),
-    ("MeshRetry", "to[].default.http.retriableRequestHeaders[].type", || json!("Exact")),
-    ("MeshRetry", "to[].default.http.retriableResponseHeaders[].type", || json!("Exact")),
-    ("MeshTCPRoute", "to[].rules[].default.backendRefs[].weight", || json!(1)),
     ("MeshTLS", "rules[].default.tlsVersion.max", || json!("TLSAuto")),
     ("MeshTLS", "rules[].default.tlsVersion.min", || json!("TLSAuto")),
     ("MeshTrace", "default.backends[].datadog.splitService", || json!(false)),

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::checks::{SERVICES, check_target};
+use super::common::TargetRef;
+use crate::Violations;
+
 /// A destination of traffic, and its share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -27,4 +31,26 @@ pub struct BackendRef {
 
 fn one() -> u32 {
     1
+}
+
+impl BackendRef {
+    /// Checks the service and its port. An external service has only one port.
+    pub(super) fn check(&self, path: &str, violations: &mut Violations) {
+        let target = TargetRef {
+            kind: self.kind.clone(),
+            labels: self.labels.clone(),
+            section_name: self.section_name.clone(),
+        };
+        check_target(path, &target, &SERVICES, violations);
+        let needs_port = matches!(self.kind.as_str(), "MeshService" | "MeshMultiZoneService");
+        match self.port {
+            Some(port) if !(1..=u32::from(u16::MAX)).contains(&port) => {
+                violations.add(format!("{path}.port"), "port must be a valid (1-65535)");
+            }
+            None if needs_port && self.section_name.is_none() => {
+                violations.add(format!("{path}.port"), "must be defined");
+            }
+            _ => {}
+        }
+    }
 }

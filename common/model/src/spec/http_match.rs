@@ -1,7 +1,12 @@
 //! Which requests a rule is for.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::checks::{check_expression, check_header_name};
+use crate::Violations;
 
 /// Requests: everything given must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -134,4 +139,66 @@ pub enum HeaderMatchType {
     Absent,
     /// The beginning of the value.
     Prefix,
+}
+
+impl HttpMatch {
+    pub(super) fn check(&self, path: &str, violations: &mut Violations) {
+        if let Some(wanted) = &self.path {
+            wanted.check(&format!("{path}.path.value"), violations);
+        }
+        let mut seen = BTreeSet::new();
+        for (at, parameter) in self.query_params.iter().flatten().enumerate() {
+            let path = format!("{path}.queryParams[{at}]");
+            check_once(&path, &parameter.name, &mut seen, violations);
+            if parameter.name.is_empty() {
+                violations.add(format!("{path}.name"), "in body should be at least 1 chars long");
+            }
+            if parameter.r#type == QueryMatchType::RegularExpression {
+                check_expression(&format!("{path}.value"), &parameter.value, violations);
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for (at, header) in self.headers.iter().flatten().enumerate() {
+            let path = format!("{path}.headers[{at}]");
+            check_once(&path, &header.name, &mut seen, violations);
+            header.check(&path, violations);
+        }
+    }
+}
+
+fn check_once<'a>(path: &str, name: &'a str, seen: &mut BTreeSet<&'a str>, violations: &mut Violations) {
+    if !seen.insert(name) {
+        violations.add(format!("{path}.name"), format!("multiple entries for name {name}"));
+    }
+}
+
+impl PathMatch {
+    fn check(&self, path: &str, violations: &mut Violations) {
+        match self.r#type {
+            _ if self.value.is_empty() => violations.add(path, "in body should be at least 1 chars long"),
+            PathMatchType::RegularExpression => check_expression(path, &self.value, violations),
+            PathMatchType::Exact | PathMatchType::PathPrefix => {
+                if !self.value.starts_with('/') {
+                    violations.add(path, "must be an absolute path");
+                }
+            }
+        }
+    }
+}
+
+impl HeaderMatch {
+    pub(super) fn check(&self, path: &str, violations: &mut Violations) {
+        check_header_name(&format!("{path}.name"), &self.name, violations);
+        let path = format!("{path}.value");
+        match (self.r#type, &self.value) {
+            (HeaderMatchType::Present | HeaderMatchType::Absent, Some(_)) => {
+                violations.add(path, "must not be defined");
+            }
+            (HeaderMatchType::Exact | HeaderMatchType::Prefix | HeaderMatchType::RegularExpression, None) => {
+                violations.add(path, "must be defined");
+            }
+            (HeaderMatchType::RegularExpression, Some(value)) => check_expression(&path, value, violations),
+            _ => {}
+        }
+    }
 }

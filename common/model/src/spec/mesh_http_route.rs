@@ -1,5 +1,7 @@
 //! MeshHTTPRoute: where requests to a service go, and how they change on the way.
 
+mod checks;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

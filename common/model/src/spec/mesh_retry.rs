@@ -1,5 +1,7 @@
 //! MeshRetry: which failed calls are made again.
 
+mod checks;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;

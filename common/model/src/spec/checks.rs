@@ -1,0 +1,93 @@
+//! Checks that several policies share.
+
+use super::common::TargetRef;
+use crate::Violations;
+use crate::duration::GoDuration;
+
+/// Kinds of services.
+pub(super) const SERVICES: [&str; 3] = ["MeshService", "MeshExternalService", "MeshMultiZoneService"];
+
+/// Kinds of destinations of policies that can name routes.
+pub(super) const DESTINATIONS: [&str; 5] =
+    ["Mesh", "MeshService", "MeshExternalService", "MeshMultiZoneService", "MeshHTTPRoute"];
+
+/// Most memory that an expression may take, in bytes: far more than one for a path or a header needs.
+const MAX_EXPRESSION: usize = 1 << 20;
+
+/// Longest name of a header.
+const MAX_HEADER_NAME: usize = 256;
+
+/// Checks what a policy is attached to. Sections are for what comes in.
+pub(super) fn check_top(target: Option<&TargetRef>, is_inbound: bool, violations: &mut Violations) {
+    let Some(target) = target else { return };
+    check_target("spec.targetRef", target, &["Mesh", "Dataplane"], violations);
+    if target.kind == "Dataplane" && has_section(target) && !is_inbound {
+        violations.add("spec.targetRef.sectionName", "can only be used with inbound policies");
+    }
+}
+
+fn has_section(target: &TargetRef) -> bool {
+    target.section_name.as_ref().is_some_and(|name| !name.is_empty())
+}
+
+/// Checks a reference to something of one of the kinds.
+pub(super) fn check_target(path: &str, target: &TargetRef, kinds: &[&str], violations: &mut Violations) {
+    let kind = target.kind.as_str();
+    if kind.is_empty() {
+        violations.add(format!("{path}.kind"), "must be defined");
+        return;
+    }
+    if !kinds.contains(&kind) {
+        violations.add(format!("{path}.kind"), format!("value '{kind}' is not supported"));
+        return;
+    }
+    let has_labels = target.labels.as_ref().is_some_and(|labels| !labels.is_empty());
+    let whole = matches!(kind, "Mesh" | "MeshExternalService" | "MeshHTTPRoute");
+    if kind == "Mesh" && has_labels {
+        violations.add(format!("{path}.labels"), "must not be set with kind Mesh");
+    }
+    if !matches!(kind, "Mesh" | "Dataplane") && !has_labels {
+        violations.add(format!("{path}.labels"), format!("must be set when kind is {kind}"));
+    }
+    if whole && has_section(target) {
+        violations.add(format!("{path}.sectionName"), format!("must not be set with kind {kind}"));
+    }
+}
+
+/// Checks a duration that may be zero.
+pub(super) fn check_not_negative(path: &str, said: Option<GoDuration>, violations: &mut Violations) {
+    if said.is_some_and(GoDuration::is_negative) {
+        violations.add(path, "must not be negative when defined");
+    }
+}
+
+/// Checks a duration or number that may not be zero.
+pub(super) fn check_positive<T: Default + PartialOrd>(
+    path: &str,
+    said: Option<T>,
+    violations: &mut Violations,
+) {
+    if said.is_some_and(|said| said <= T::default()) {
+        violations.add(path, "must be greater than zero when defined");
+    }
+}
+
+/// Checks an expression.
+pub(super) fn check_expression(path: &str, expression: &str, violations: &mut Violations) {
+    let compiled = regex::RegexBuilder::new(expression).size_limit(MAX_EXPRESSION).build();
+    if compiled.is_err() {
+        violations.add(path, "must be a valid regular expression");
+    }
+}
+
+/// Checks the name of a header (RFC 9110, 5.6.2), in lower case.
+pub(super) fn check_header_name(path: &str, name: &str, violations: &mut Violations) {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "!#$%&'*+-.^_`|~".contains(c);
+    if name.is_empty() {
+        violations.add(path, "in body should be at least 1 chars long");
+    } else if name.len() > MAX_HEADER_NAME {
+        violations.add(path, format!("in body should be at most {MAX_HEADER_NAME} chars long"));
+    } else if !name.chars().all(allowed) {
+        violations.add(path, r"in body should match '^[a-z0-9!#$%&'*+\-.^_\x60|~]+$'");
+    }
+}
