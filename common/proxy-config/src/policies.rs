@@ -1,7 +1,6 @@
 //! What policies do to a configuration: one module a kind, applied in the order of the kinds. Each edits the draft
 //! through its roles, and states what holds where no policy says anything.
 
-mod duration;
 mod mesh_circuit_breaker;
 mod mesh_fault_injection;
 mod mesh_proxy_patch;

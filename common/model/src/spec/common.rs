@@ -55,6 +55,17 @@ pub enum IntOrString {
     String(String),
 }
 
+impl IntOrString {
+    /// The number; `None` for text that is none.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            #[expect(clippy::cast_precision_loss, reason = "numbers beyond 2^53 are no shares")]
+            Self::Int(number) => Some(*number as f64),
+            Self::String(text) => text.parse().ok().filter(|number: &f64| number.is_finite()),
+        }
+    }
+}
+
 /// One observation about a resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Condition {

@@ -4,10 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Checked;
-use super::common::TargetRef;
+use super::common::{IntOrString, TargetRef};
 use super::inbound::{check_directions, check_mesh_target, check_peers};
 use super::mesh_traffic_permission::PeerMatch;
 use crate::Violations;
+use crate::duration::GoDuration;
 
 /// Faults that the selected proxies add to requests over HTTP, HTTP/2 and gRPC.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -76,16 +77,16 @@ pub struct Abort {
     /// The HTTP status of the answer, 200 to 599.
     pub http_status: i32,
     /// Share of the requests: a number from 0 to 100, with a fraction as a string such as `"2.5"`.
-    pub percentage: Percentage,
+    pub percentage: IntOrString,
 }
 
 /// Requests wait.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Delay {
     /// Share of the requests: a number from 0 to 100, with a fraction as a string such as `"2.5"`.
-    pub percentage: Percentage,
+    pub percentage: IntOrString,
     /// How long: a duration such as `5s`.
-    pub value: String,
+    pub value: GoDuration,
 }
 
 /// Responses are slow.
@@ -94,37 +95,17 @@ pub struct ResponseBandwidth {
     /// What is let through per second, with a unit: `10kbps`, `1Mbps` or `1Gbps`. Envoy counts KiB per second.
     pub limit: String,
     /// Share of the responses: a number from 0 to 100, with a fraction as a string such as `"2.5"`.
-    pub percentage: Percentage,
+    pub percentage: IntOrString,
 }
 
-/// A share: a whole number, or a decimal one as text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Percentage {
-    /// A whole number.
-    Whole(i64),
-    /// A decimal number.
-    Decimal(String),
-}
-
-impl Percentage {
-    /// The number; `None` for text that is none.
-    pub fn as_f64(&self) -> Option<f64> {
-        match self {
-            #[expect(clippy::cast_precision_loss, reason = "numbers beyond 2^53 are no percentages")]
-            Self::Whole(number) => Some(*number as f64),
-            Self::Decimal(text) => text.parse().ok().filter(|number: &f64| number.is_finite()),
+/// A share of all, from 0 to 100.
+fn check_percentage(path: &str, share: &IntOrString, violations: &mut Violations) {
+    match share.as_f64() {
+        None => violations.add(path, "string must be a valid number"),
+        Some(number) if !(0.0..=100.0).contains(&number) => {
+            violations.add(path, "must be in inclusive range [0.0, 100.0]");
         }
-    }
-
-    fn check(&self, path: &str, violations: &mut Violations) {
-        match self.as_f64() {
-            None => violations.add(path, "string must be a valid number"),
-            Some(number) if !(0.0..=100.0).contains(&number) => {
-                violations.add(path, "must be in inclusive range [0.0, 100.0]");
-            }
-            Some(_) => {}
-        }
+        Some(_) => {}
     }
 }
 
@@ -185,10 +166,13 @@ impl Fault {
                 let message = format!("must be in inclusive range [{}, {}]", range.start(), range.end());
                 violations.add(format!("{path}.abort.httpStatus"), message);
             }
-            abort.percentage.check(&format!("{path}.abort.percentage"), violations);
+            check_percentage(&format!("{path}.abort.percentage"), &abort.percentage, violations);
         }
         if let Some(delay) = &self.delay {
-            delay.percentage.check(&format!("{path}.delay.percentage"), violations);
+            if delay.value.is_negative() || delay.value.is_zero() {
+                violations.add(format!("{path}.delay.value"), "must be greater than 0");
+            }
+            check_percentage(&format!("{path}.delay.percentage"), &delay.percentage, violations);
         }
         if let Some(bandwidth) = &self.response_bandwidth {
             match bandwidth.kbps() {
@@ -199,7 +183,11 @@ impl Fault {
                 }
                 Some(_) => {}
             }
-            bandwidth.percentage.check(&format!("{path}.responseBandwidth.percentage"), violations);
+            check_percentage(
+                &format!("{path}.responseBandwidth.percentage"),
+                &bandwidth.percentage,
+                violations,
+            );
         }
     }
 }
@@ -235,6 +223,7 @@ mod tests {
             {"abort": {"httpStatus": 101, "percentage": "x"}},
             {"responseBandwidth": {"limit": "10", "percentage": -1}},
             {"responseBandwidth": {"limit": "0Gbps", "percentage": "1e1"}},
+            {"delay": {"value": "0s", "percentage": "100.1"}},
         ]);
         assert_eq!(
             report(faults),
@@ -247,6 +236,8 @@ mod tests {
                 "[3].responseBandwidth.limit|must be in kbps/Mbps/Gbps units",
                 "[3].responseBandwidth.percentage|must be in inclusive range [0.0, 100.0]",
                 "[4].responseBandwidth.limit|must be greater than 0",
+                "[5].delay.value|must be greater than 0",
+                "[5].delay.percentage|must be in inclusive range [0.0, 100.0]",
             ]
         );
     }
@@ -254,7 +245,7 @@ mod tests {
     #[test]
     fn bandwidth_has_a_unit() {
         let kbps =
-            |limit: &str| ResponseBandwidth { limit: limit.into(), percentage: Percentage::Whole(1) }.kbps();
+            |limit: &str| ResponseBandwidth { limit: limit.into(), percentage: IntOrString::Int(1) }.kbps();
         assert_eq!(kbps("10kbps"), Some(10));
         assert_eq!(kbps("2Mbps"), Some(2_000));
         assert_eq!(kbps("1Gbps"), Some(1_000_000));

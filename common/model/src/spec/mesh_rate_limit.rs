@@ -8,6 +8,7 @@ use super::common::TargetRef;
 use super::inbound::{check_directions, check_mesh_target, check_peers};
 use super::mesh_traffic_permission::PeerMatch;
 use crate::Violations;
+use crate::duration::GoDuration;
 
 /// How many requests and connections the selected proxies take. Each proxy counts for itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -100,8 +101,8 @@ pub struct TcpRateLimit {
 pub struct Rate {
     /// How many.
     pub num: u32,
-    /// A duration such as `10s`, at least `50ms`.
-    pub interval: String,
+    /// A duration such as `10s`, more than `50ms`.
+    pub interval: GoDuration,
 }
 
 /// The answer to a request over the limit.
@@ -136,6 +137,9 @@ pub struct HeaderKeyValue {
     /// Its value.
     pub value: String,
 }
+
+/// Envoy fills no bucket more often than this.
+const LEAST_INTERVAL: GoDuration = GoDuration::from_nanos(50_000_000);
 
 /// Headers that Envoy takes for one answer.
 const MAX_HEADERS: usize = 10;
@@ -196,6 +200,9 @@ fn check_rate(path: &str, disabled: Option<bool>, rate: Option<&Rate>, violation
     if rate.num == 0 {
         violations.add(format!("{path}.num"), "must be greater than 0");
     }
+    if rate.interval <= LEAST_INTERVAL {
+        violations.add(format!("{path}.interval"), format!("must be greater than: {LEAST_INTERVAL}"));
+    }
 }
 
 impl OnRateLimit {
@@ -254,7 +261,7 @@ mod tests {
             json!({"targetRef": {"kind": "MeshService"}, "default": {"local": {"tcp": {"disabled": true}}}});
         let both = json!({
             "targetRef": {"kind": "Dataplane"},
-            "rules": [{"default": {"local": {}}}, {}],
+            "rules": [{"default": {"local": {}}}, {}, {"default": {"local": {"tcp": {}}}}],
             "to": [to],
         });
         assert_eq!(
@@ -264,6 +271,7 @@ mod tests {
                 "spec.to|must not be defined",
                 "spec.rules[0].default.local|must have at least one defined: tcp, http",
                 "spec.rules[1].default.local|must be defined",
+                "spec.rules[2].default.local.tcp.connectionRate|must be defined",
                 "spec.to[0].targetRef.kind|value 'MeshService' is not supported",
             ]
         );
@@ -278,7 +286,7 @@ mod tests {
             "matches": [{}, {"spiffeID": {"type": "Exact", "value": "x"}}],
             "default": {"local": {
                 "http": {"requestRate": {"num": 0, "interval": "1s"}, "onRateLimit": answer},
-                "tcp": {},
+                "tcp": {"connectionRate": {"num": 1, "interval": "50ms"}},
             }},
         }]});
         let path = "spec.rules[0].default.local";
@@ -294,7 +302,7 @@ mod tests {
                 format!(
                     "{path}.http.onRateLimit.headers.add[0].name|must be a header name in lower case of at most 256 characters"
                 ),
-                format!("{path}.tcp.connectionRate|must be defined"),
+                format!("{path}.tcp.connectionRate.interval|must be greater than: 50ms"),
             ]
         );
     }

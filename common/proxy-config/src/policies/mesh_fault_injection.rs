@@ -17,12 +17,11 @@ use model::Kind;
 use model::spec::{Abort, Delay, Fault, FaultConf, PeerMatch, ResponseBandwidth};
 use policy::{Rule, Section, Selected};
 
-use super::duration;
 use super::peers::{PeerConf, asks_for_server, predicate};
 use super::percent::fraction;
 use crate::draft::{Draft, Filter, Role};
 use crate::generate::Context;
-use crate::parts::{before_router, extension, http_filter, inspect_tls, xds_extension};
+use crate::parts::{before_router, duration, extension, http_filter, inspect_tls, xds_extension};
 
 const FAULT: &str = "envoy.filters.http.fault";
 
@@ -118,10 +117,12 @@ fn abort(abort: &Abort) -> Option<FaultAbort> {
 }
 
 fn delay(delay: &Delay) -> Option<FaultDelay> {
-    let fixed = duration::parse(&delay.value).filter(|value| value.seconds > 0 || value.nanos > 0)?;
+    if delay.value.is_negative() || delay.value.is_zero() {
+        return None;
+    }
     Some(FaultDelay {
         percentage: Some(fraction(delay.percentage.as_f64()?)),
-        fault_delay_secifier: Some(FaultDelaySecifier::FixedDelay(fixed)),
+        fault_delay_secifier: Some(FaultDelaySecifier::FixedDelay(duration(delay.value))),
     })
 }
 

@@ -7,16 +7,15 @@ use envoy_api::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateL
 use envoy_api::envoy::extensions::filters::network::local_ratelimit::v3::LocalRateLimit as TcpLimit;
 use envoy_api::envoy::r#type::v3::{HttpStatus, StatusCode, TokenBucket};
 use model::Kind;
+use model::duration::GoDuration;
 use model::spec::{HeaderKeyValue, HttpRateLimit, OnRateLimit, Rate, RateLimitConf, TcpRateLimit};
 use policy::{Section, Selected};
-use prost_types::Duration;
 
-use super::duration;
 use super::peers::{PeerConf, asks_for_server, split_routes};
 use super::percent::fraction;
 use crate::draft::{Chain, Draft, Filter, Role};
 use crate::generate::Context;
-use crate::parts::{before_router, filter, http_filter, inspect_tls};
+use crate::parts::{before_router, duration, filter, http_filter, inspect_tls};
 
 /// Name of the filter of requests, and of what routes say to it.
 const HTTP_FILTER: &str = "envoy.filters.http.local_ratelimit";
@@ -25,7 +24,7 @@ const HTTP_FILTER: &str = "envoy.filters.http.local_ratelimit";
 const STATE: &str = "kuma.mesh_rate_limit.match";
 
 /// Envoy refuses to fill a bucket more often.
-const LEAST_INTERVAL: Duration = Duration { seconds: 0, nanos: 50_000_000 };
+const LEAST_INTERVAL: GoDuration = GoDuration::from_nanos(50_000_000);
 
 /// Headers that Envoy takes for one answer.
 const MAX_HEADERS: usize = 10;
@@ -121,12 +120,10 @@ fn tcp_limit(conf: &TcpRateLimit) -> Option<TcpLimit> {
 
 fn bucket(disabled: Option<bool>, rate: Option<&Rate>) -> Option<TokenBucket> {
     let rate = rate.filter(|rate| !disabled.unwrap_or(false) && rate.num > 0)?;
-    let interval = duration::parse(&rate.interval)?;
-    let usable = (interval.seconds, interval.nanos) >= (LEAST_INTERVAL.seconds, LEAST_INTERVAL.nanos);
-    usable.then_some(TokenBucket {
+    (rate.interval >= LEAST_INTERVAL).then(|| TokenBucket {
         max_tokens: rate.num,
         tokens_per_fill: Some(rate.num),
-        fill_interval: Some(interval),
+        fill_interval: Some(duration(rate.interval)),
     })
 }
 
