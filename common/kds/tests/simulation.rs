@@ -228,10 +228,15 @@ impl World {
     }
 }
 
+/// The spec of a MeshTimeout.
+fn timeout(value: u8) -> String {
+    format!(r#"{{"to":[{{"targetRef":{{"kind":"Mesh"}},"default":{{"idleTimeout":"{value}s"}}}}]}}"#)
+}
+
 fn policy(name: u8, value: u8) -> Resource {
     let mut builder = Resource::builder(Key::new(Kind::MESH_TIMEOUT, "default", &format!("policy-{name}")))
         .label(labels::ORIGIN, "global");
-    builder.spec = model::Payload::from_bytes(format!(r#"{{"value":{value}}}"#));
+    builder.spec = model::Payload::from_bytes(timeout(value));
     builder.build()
 }
 
@@ -379,7 +384,7 @@ fn garbage_refuses_itself_only() {
         name: "t-1".into(),
         mesh: "default".into(),
         labels: [(labels::ORIGIN.to_owned(), "global".to_owned())].into(),
-        spec: kds_proto::envelope::Content::Json(b"{}".to_vec()),
+        spec: kds_proto::envelope::Content::Json(timeout(1).into_bytes()),
         status: None,
     };
     let resource = |name: &str, any| kds_proto::discovery::Resource {

@@ -35,9 +35,11 @@ fn start(folder: &Path) -> ControlPlane {
 }
 
 fn timeout(round: usize, writer: usize, number: usize) -> Value {
+    // The form in which it is read back.
+    let time = format!("{number}h0m0s");
     json!({
         "type": "MeshTimeout", "mesh": "default", "name": format!("t-{round}-{writer}-{number}"),
-        "spec": {"to": [{"targetRef": {"kind": "Mesh"}, "default": {"connectionTimeout": format!("{number}s")}}]},
+        "spec": {"to": [{"targetRef": {"kind": "Mesh"}, "default": {"idleTimeout": time}}]},
     })
 }
 

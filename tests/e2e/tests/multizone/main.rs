@@ -11,6 +11,10 @@ use serde_json::Value;
 
 use support::{Mesh, patience};
 
+/// A policy that says something.
+const TIMEOUT: &str = "{type: MeshTimeout, mesh: default, name: t, \
+    spec: {to: [{targetRef: {kind: Mesh}, default: {idleTimeout: 1h}}]}}";
+
 #[test]
 fn a_request_crosses_zones_with_the_callers_identity_and_the_services_name() {
     let mut mesh = Mesh::start();
@@ -134,9 +138,7 @@ fn a_global_on_etcd_goes_on_when_etcd_is_back() {
     etcd.process().kill();
     // What it knows it still tells; what it cannot keep it does not accept.
     assert_eq!(api.get("/meshes/default").unwrap()["name"], "default");
-    let timeout =
-        manifest::parse("{type: MeshTimeout, mesh: default, name: t, spec: {targetRef: {kind: Mesh}}}");
-    let timeout = timeout.unwrap().remove(0);
+    let timeout = manifest::parse(TIMEOUT).unwrap().remove(0);
     assert!(api.apply(&timeout).is_err());
     etcd.start_again().unwrap_or_else(|error| panic!("{error:#}"));
     patience().until("a write", || api.apply(&timeout)).unwrap();
@@ -234,13 +236,13 @@ fn what_is_wrong_with_a_resource_is_said() {
     let (_folder, topology) = support::global_only();
     let api = topology.global.api();
     let put = |path: &str, body: &Value| api.send("PUT", path, Some(body)).unwrap();
-    let timeout = |text: &str| manifest::parse(text).unwrap().remove(0);
-    let good = timeout("{type: MeshTimeout, mesh: default, name: t, spec: {targetRef: {kind: Mesh}}}");
+    let parsed = |text: &str| manifest::parse(text).unwrap().remove(0);
+    let good = parsed(TIMEOUT);
     let path = "/meshes/default/meshtimeouts/t";
     assert_eq!(put("/meshes/default/meshtimeoutz/t", &good).status, 404);
     assert_eq!(put("/meshes/nowhere/meshtimeouts/t", &good).status, 404);
     assert_eq!(put("/meshes/default/meshtimeouts/other", &good).status, 400);
-    let permission = timeout(
+    let permission = parsed(
         "{type: MeshTrafficPermission, mesh: default, name: p, \
           spec: {targetReff: {kind: Mesh}, rules: [{default: {allow: [{spiffeID: {type: Prefix, value: 'spiffe://a'}}]}}]}}",
     );
