@@ -7,7 +7,9 @@ mod precedence;
 use std::sync::Arc;
 
 use model::Kind;
-use model::spec::{HttpMatch, HttpRouteConf, HttpRouteFilter, IntOrString, TcpRouteConf};
+use model::spec::{
+    HttpMatch, HttpRouteConf, HttpRouteFilter, HttpRouteFilterType, IntOrString, TcpRouteConf,
+};
 use policy::{RoutedRule, Selected};
 use serde::Deserialize;
 
@@ -110,7 +112,8 @@ impl<'a> Routes<'a> {
 
     /// Copies for a backend that is not there go nowhere.
     fn mirror(&self, filter: &HttpRouteFilter, destination: &Destination) -> Option<Mirror> {
-        let mirror = filter.request_mirror.as_ref()?;
+        let mirror =
+            filter.request_mirror.as_ref().filter(|_| filter.r#type == HttpRouteFilterType::RequestMirror)?;
         let share = mirror.percentage.as_ref().and_then(|share| match share {
             IntOrString::Int(share) => Some(*share as f64),
             IntOrString::String(share) => share.parse().ok(),

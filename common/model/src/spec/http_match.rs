@@ -191,9 +191,6 @@ impl HeaderMatch {
         check_header_name(&format!("{path}.name"), &self.name, violations);
         let path = format!("{path}.value");
         match (self.r#type, &self.value) {
-            (HeaderMatchType::Present | HeaderMatchType::Absent, Some(_)) => {
-                violations.add(path, "must not be defined");
-            }
             (HeaderMatchType::Exact | HeaderMatchType::Prefix | HeaderMatchType::RegularExpression, None) => {
                 violations.add(path, "must be defined");
             }

@@ -57,7 +57,7 @@ pub struct HttpRouteConf {
     pub backend_refs: Option<Vec<BackendRef>>,
 }
 
-/// A change of requests or responses. The field of its type is set, the others are not.
+/// A change of requests or responses. The field of its type is set, others do not count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRouteFilter {

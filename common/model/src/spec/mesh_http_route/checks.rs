@@ -67,10 +67,8 @@ impl HttpRouteFilter {
             (Type::RequestMirror, "requestMirror", self.request_mirror.is_some()),
         ];
         for (kind, name, set) in fields {
-            match (kind == self.r#type, set) {
-                (true, false) => violations.add(field(name), "must be defined"),
-                (false, true) => violations.add(field(name), "must not be defined"),
-                _ => {}
+            if kind == self.r#type && !set {
+                violations.add(field(name), "must be defined");
             }
         }
         if let Some(modifier) = &self.request_header_modifier {
@@ -245,7 +243,6 @@ mod tests {
             "matches[2].path.value|must be a valid regular expression",
             "matches[3].queryParams[1].name|multiple entries for name a",
             "matches[4].headers[1].name|multiple entries for name a",
-            "matches[4].headers[1].value|must not be defined",
         ];
         assert_eq!(report(json!({"matches": matches, "default": {}})), expected);
         assert_eq!(
@@ -271,7 +268,6 @@ mod tests {
         let rule = json!({"matches": [{"method": "GET"}], "default": {"filters": filters}});
         let expected = [
             "default.filters[0].urlRewrite|must be defined",
-            "default.filters[0].requestMirror|must not be defined",
             "default.filters[0].requestMirror.percentage|string must be a valid number",
             "default.filters[1].requestMirror.percentage|must be in inclusive range [0.0, 100.0]",
             "default.filters[1].requestMirror.backendRef.kind|value 'Mesh' is not supported",

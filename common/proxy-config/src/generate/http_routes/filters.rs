@@ -10,8 +10,8 @@ use envoy_api::envoy::config::route::v3::route_action::HostRewriteSpecifier;
 use envoy_api::envoy::config::route::v3::{RedirectAction, Route};
 use envoy_api::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use model::spec::{
-    HeaderKeyValue, HeaderModifier, HttpRouteFilter, PathRewrite, PathRewriteType, RequestRedirect,
-    UrlRewrite,
+    HeaderKeyValue, HeaderModifier, HttpRouteFilter, HttpRouteFilterType, PathRewrite, PathRewriteType,
+    RequestRedirect, UrlRewrite,
 };
 
 use super::matches::{Prefix, Shape, regex};
@@ -20,21 +20,29 @@ use crate::parts::action_mut;
 /// Applies filters, in order. A redirection answers in place of any backend.
 pub(super) fn apply(filters: &[HttpRouteFilter], shape: &Shape, route: &mut Route) {
     for filter in filters {
-        if let Some(modifier) = &filter.request_header_modifier {
-            let (add, remove) = headers(modifier);
-            route.request_headers_to_add.extend(add);
-            route.request_headers_to_remove.extend(remove);
-        }
-        if let Some(modifier) = &filter.response_header_modifier {
-            let (add, remove) = headers(modifier);
-            route.response_headers_to_add.extend(add);
-            route.response_headers_to_remove.extend(remove);
-        }
-        if let Some(rewrite) = &filter.url_rewrite {
-            rewrite_url(rewrite, shape, route);
-        }
-        if let Some(redirect) = &filter.request_redirect {
-            route.action = Some(Action::Redirect(redirection(redirect, shape)));
+        match filter.r#type {
+            HttpRouteFilterType::RequestHeaderModifier => {
+                let (add, remove) = filter.request_header_modifier.as_ref().map(headers).unwrap_or_default();
+                route.request_headers_to_add.extend(add);
+                route.request_headers_to_remove.extend(remove);
+            }
+            HttpRouteFilterType::ResponseHeaderModifier => {
+                let (add, remove) = filter.response_header_modifier.as_ref().map(headers).unwrap_or_default();
+                route.response_headers_to_add.extend(add);
+                route.response_headers_to_remove.extend(remove);
+            }
+            HttpRouteFilterType::URLRewrite => {
+                if let Some(rewrite) = &filter.url_rewrite {
+                    rewrite_url(rewrite, shape, route);
+                }
+            }
+            HttpRouteFilterType::RequestRedirect => {
+                if let Some(redirect) = &filter.request_redirect {
+                    route.action = Some(Action::Redirect(redirection(redirect, shape)));
+                }
+            }
+            // Where copies go is known before.
+            HttpRouteFilterType::RequestMirror => {}
         }
     }
 }
