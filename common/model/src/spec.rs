@@ -7,10 +7,13 @@ mod common;
 mod hostname_generator;
 mod http_match;
 mod inbound;
+mod mesh_circuit_breaker;
 mod mesh_external_service;
 mod mesh_fault_injection;
+mod mesh_health_check;
 mod mesh_http_route;
 mod mesh_identity;
+mod mesh_load_balancing_strategy;
 mod mesh_multi_zone_service;
 mod mesh_proxy_patch;
 mod mesh_rate_limit;
@@ -29,10 +32,13 @@ pub use hostname_generator::*;
 pub use http_match::*;
 pub use kds_proto::mesh::{Dataplane, DataplaneInsight, Mesh, MeshInsight, ServiceInsight};
 pub use kds_proto::system::{Config, Secret, Zone, ZoneInsight};
+pub use mesh_circuit_breaker::*;
 pub use mesh_external_service::*;
 pub use mesh_fault_injection::*;
+pub use mesh_health_check::*;
 pub use mesh_http_route::*;
 pub use mesh_identity::*;
+pub use mesh_load_balancing_strategy::*;
 pub use mesh_multi_zone_service::*;
 pub use mesh_proxy_patch::*;
 pub use mesh_rate_limit::*;
@@ -97,8 +103,11 @@ json_specs!(
     MeshExternalServiceStatus,
     MeshFaultInjection,
     MeshHTTPRoute,
+    MeshCircuitBreaker,
+    MeshHealthCheck,
     MeshIdentity,
     MeshIdentityStatus,
+    MeshLoadBalancingStrategy,
     MeshMultiZoneService,
     MeshMultiZoneServiceStatus,
     MeshProxyPatch,
@@ -150,12 +159,15 @@ const fn json_spec<T: Checked>() -> JsonSpec {
 
 /// The typed JSON spec of a kind; `None` for protobuf kinds and kinds held as documents.
 pub fn json_spec_of(kind: Kind) -> Option<JsonSpec> {
-    let specs: [(Kind, JsonSpec); 16] = [
+    let specs: &[(Kind, JsonSpec)] = &[
         (Kind::HOSTNAME_GENERATOR, const { json_spec::<HostnameGenerator>() }),
         (Kind::MESH_EXTERNAL_SERVICE, const { json_spec::<MeshExternalService>() }),
         (Kind::MESH_FAULT_INJECTION, const { json_spec::<MeshFaultInjection>() }),
         (Kind::MESH_HTTP_ROUTE, const { json_spec::<MeshHTTPRoute>() }),
+        (Kind::MESH_CIRCUIT_BREAKER, const { json_spec::<MeshCircuitBreaker>() }),
+        (Kind::MESH_HEALTH_CHECK, const { json_spec::<MeshHealthCheck>() }),
         (Kind::MESH_IDENTITY, const { json_spec::<MeshIdentity>() }),
+        (Kind::MESH_LOAD_BALANCING_STRATEGY, const { json_spec::<MeshLoadBalancingStrategy>() }),
         (Kind::MESH_MULTI_ZONE_SERVICE, const { json_spec::<MeshMultiZoneService>() }),
         (Kind::MESH_PROXY_PATCH, const { json_spec::<MeshProxyPatch>() }),
         (Kind::MESH_RATE_LIMIT, const { json_spec::<MeshRateLimit>() }),
@@ -168,5 +180,5 @@ pub fn json_spec_of(kind: Kind) -> Option<JsonSpec> {
         (Kind::MESH_ZONE_ADDRESS, const { json_spec::<MeshZoneAddress>() }),
         (Kind::WORKLOAD, const { json_spec::<Workload>() }),
     ];
-    specs.into_iter().find(|(of, _)| *of == kind).map(|(_, spec)| spec)
+    specs.iter().find(|(of, _)| *of == kind).map(|(_, spec)| *spec)
 }

@@ -3,6 +3,8 @@
 
 mod mesh_circuit_breaker;
 mod mesh_fault_injection;
+mod mesh_health_check;
+mod mesh_load_balancing_strategy;
 mod mesh_proxy_patch;
 mod mesh_rate_limit;
 mod mesh_retry;
@@ -23,10 +25,12 @@ use crate::generate::Context;
 /// Applies all kinds.
 pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
     mesh_tls::apply(context, draft);
+    mesh_load_balancing_strategy::apply(context, draft);
     mesh_fault_injection::apply(context, draft);
     mesh_rate_limit::apply(context, draft);
     mesh_timeout::apply(context, draft);
     mesh_traffic_permission::apply(context, draft);
-    mesh_circuit_breaker::apply(draft);
+    mesh_health_check::apply(context, draft);
+    mesh_circuit_breaker::apply(context, draft);
     mesh_retry::apply(context, draft);
 }

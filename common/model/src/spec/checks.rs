@@ -1,6 +1,6 @@
 //! Checks that several policies share.
 
-use super::common::TargetRef;
+use super::common::{IntOrString, TargetRef};
 use crate::Violations;
 use crate::duration::GoDuration;
 
@@ -10,6 +10,10 @@ pub(super) const SERVICES: [&str; 3] = ["MeshService", "MeshExternalService", "M
 /// Kinds of destinations of policies that can name routes.
 pub(super) const DESTINATIONS: [&str; 5] =
     ["Mesh", "MeshService", "MeshExternalService", "MeshMultiZoneService", "MeshHTTPRoute"];
+
+/// Kinds of destinations of policies that cannot name routes.
+pub(super) const ALL_BUT_ROUTES: [&str; 4] =
+    ["Mesh", "MeshService", "MeshExternalService", "MeshMultiZoneService"];
 
 /// Most memory that an expression may take, in bytes: far more than one for a path or a header needs.
 const MAX_EXPRESSION: usize = 1 << 20;
@@ -69,6 +73,24 @@ pub(super) fn check_positive<T: Default + PartialOrd>(
 ) {
     if said.is_some_and(|said| said <= T::default()) {
         violations.add(path, "must be greater than zero when defined");
+    }
+}
+
+/// Checks a share of a hundred that is whole.
+pub(super) fn check_percent(path: &str, said: Option<u32>, violations: &mut Violations) {
+    if said.is_some_and(|said| said > 100) {
+        violations.add(path, "must be in inclusive range [0, 100]");
+    }
+}
+
+/// Checks a share of a hundred that may have decimals.
+pub(super) fn check_share(path: &str, said: Option<&IntOrString>, violations: &mut Violations) {
+    match said.map(IntOrString::as_f64) {
+        Some(None) => violations.add(path, "string must be a valid number"),
+        Some(Some(share)) if !(0.0..=100.0).contains(&share) => {
+            violations.add(path, "must be in inclusive range [0.0, 100.0]");
+        }
+        _ => {}
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use envoy_api::envoy::config::core::v3::{HeaderValue, HeaderValueOption, TrafficDirection};
+use envoy_api::envoy::config::core::v3::TrafficDirection;
 use envoy_api::envoy::config::listener::v3::{AdditionalAddress, Listener};
 use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
@@ -10,7 +10,6 @@ use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::we
 use envoy_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
     ClusterSpecifier, WeightedCluster,
 };
-use model::Labels;
 use model::spec::Protocol;
 
 use super::{Context, http_routes};
@@ -18,8 +17,8 @@ use crate::draft::{Chain, Cluster, Draft, Filter, Role};
 use crate::metadata::Feature;
 use crate::outbounds::Outbound;
 use crate::parts::{
-    TAGS_HEADER, eds_cluster, empty_cluster, exact_names, grpc_stats, http_manager, http_version,
-    listener_tags, route_configuration, socket, stat_name, tcp_proxy, unified_name, upstream_tls,
+    eds_cluster, empty_cluster, exact_names, grpc_stats, http_manager, http_version, listener_tags,
+    route_configuration, socket, stat_name, tags_header, tcp_proxy, unified_name, upstream_tls,
 };
 use crate::routes::{HttpRule, Plan, Routes, Split};
 use crate::view::Destination;
@@ -120,11 +119,4 @@ fn forward(name: &str, split: &Split) -> TcpProxy {
         cluster_specifier: Some(ClusterSpecifier::WeightedClusters(clusters)),
         ..tcp_proxy(name, name)
     }
-}
-
-/// Labels of the caller, for faults that are injected by them.
-fn tags_header(labels: &Labels) -> HeaderValueOption {
-    let tags: Vec<_> = labels.iter().map(|(key, value)| format!("&{key}={value}&")).collect();
-    let header = HeaderValue { key: TAGS_HEADER.into(), value: tags.concat(), ..HeaderValue::default() };
-    HeaderValueOption { header: Some(header), ..HeaderValueOption::default() }
 }

@@ -1,5 +1,6 @@
 //! HTTP connection managers and their routes.
 
+use envoy_api::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use envoy_api::envoy::config::route::v3::route::Action;
 use envoy_api::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_api::envoy::config::route::v3::route_match::PathSpecifier;
@@ -12,6 +13,7 @@ use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3:
 use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, http_filter,
 };
+use model::Labels;
 use prost::{Message, Name};
 
 use super::{cidr, stat_name};
@@ -110,3 +112,10 @@ pub(crate) fn to_cluster(cluster: &str) -> RouteAction {
 
 /// Header in which proxies tell each other their tags.
 pub(crate) const TAGS_HEADER: &str = "x-kuma-tags";
+
+/// Labels of the caller, for those who look at them.
+pub(crate) fn tags_header(labels: &Labels) -> HeaderValueOption {
+    let tags: Vec<_> = labels.iter().map(|(key, value)| format!("&{key}={value}&")).collect();
+    let header = HeaderValue { key: TAGS_HEADER.into(), value: tags.concat(), ..HeaderValue::default() };
+    HeaderValueOption { header: Some(header), ..HeaderValueOption::default() }
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use model::spec::{MeshExternalService, Protocol};
 use model::{Kind, Kri, Resource};
 
+use super::endpoint::Endpoint;
 use crate::config::ConfigResource;
 
 /// One port of a service.
@@ -32,6 +33,8 @@ pub(crate) struct Destination {
     /// Whether it is called with the proxy's identity, when the proxy has one.
     pub(crate) accepts_tls: bool,
     /// Its endpoints as a proxy sees them.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// The message with them, for proxies that no policy treats differently.
     pub(crate) assignment: ConfigResource,
     /// Its endpoints in this zone, as an ingress sees them; `None` when it does not serve the destination.
     pub(crate) own_zone: Option<ConfigResource>,

@@ -160,7 +160,8 @@ impl Facts<'_> {
         hostnames.dedup();
         is_port(self.port).then(|| Destination {
             resource: Arc::clone(self.resource),
-            assignment: encode(endpoints),
+            assignment: encode(endpoints.clone()),
+            endpoints,
             own_zone: own_zone.map(encode),
             section: self.section,
             port: self.port,
