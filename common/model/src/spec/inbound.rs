@@ -1,5 +1,6 @@
 //! Rules that policies for incoming traffic share.
 
+use super::checks::check_top;
 use super::common::TargetRef;
 use super::mesh_traffic_permission::{PeerMatch, check_peer};
 use crate::Violations;
@@ -18,7 +19,7 @@ pub(super) fn check_directions(
     has_to: bool,
     violations: &mut Violations,
 ) {
-    check_target(target, violations);
+    check_top(target, true, violations);
     match (has_rules, has_to) {
         (false, false) => violations.add("spec", "at least one of 'to' or 'rules' has to be defined"),
         (true, true) => violations.add("spec", "field 'to' must be empty when 'rules' is defined"),
@@ -26,26 +27,5 @@ pub(super) fn check_directions(
     }
     if has_to && target.is_some_and(|target| target.kind != "Mesh") {
         violations.add("spec.to", "must not be defined");
-    }
-}
-
-/// Checks what a policy for incoming traffic is attached to.
-pub(super) fn check_target(target: Option<&TargetRef>, violations: &mut Violations) {
-    let Some(target) = target.filter(|target| target.kind == "Mesh") else { return };
-    for (field, set) in [("labels", target.labels.is_some()), ("sectionName", target.section_name.is_some())]
-    {
-        if set {
-            violations.add(format!("spec.targetRef.{field}"), "must not be set with kind Mesh");
-        }
-    }
-}
-
-/// Checks the destination of an item that can only be the whole mesh.
-pub(super) fn check_mesh_target(path: &str, target: &TargetRef, violations: &mut Violations) {
-    let path = format!("{path}.targetRef");
-    match target.kind.as_str() {
-        "Mesh" => {}
-        "" => violations.add(format!("{path}.kind"), "must be defined"),
-        kind => violations.add(format!("{path}.kind"), format!("value '{kind}' is not supported")),
     }
 }

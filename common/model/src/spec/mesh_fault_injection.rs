@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Checked;
+use super::checks::check_target;
 use super::common::{IntOrString, TargetRef};
-use super::inbound::{check_directions, check_mesh_target, check_peers};
+use super::inbound::{check_directions, check_peers};
 use super::mesh_traffic_permission::PeerMatch;
 use crate::Violations;
 use crate::duration::GoDuration;
@@ -137,7 +138,7 @@ impl Checked for MeshFaultInjection {
         }
         for (at, item) in to.iter().enumerate() {
             let path = format!("spec.to[{at}]");
-            check_mesh_target(&path, &item.target_ref, violations);
+            check_target(&format!("{path}.targetRef"), &item.target_ref, &["Mesh"], violations);
             item.default.clone().unwrap_or_default().check(&format!("{path}.default"), violations);
         }
     }

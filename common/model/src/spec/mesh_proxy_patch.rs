@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Checked;
+use super::checks::check_top;
 use super::common::TargetRef;
 use crate::Violations;
 
@@ -288,7 +289,8 @@ const NOT_DEFINED: &str = "must not be defined";
 
 impl Checked for MeshProxyPatch {
     fn check(&self, violations: &mut Violations) {
-        check_target(self.target_ref.as_ref(), violations);
+        // The proxy as a whole is changed: a part of it cannot be named.
+        check_top(self.target_ref.as_ref(), false, violations);
         let modifications = self.default.append_modifications.as_deref().unwrap_or_default();
         if modifications.is_empty() {
             violations.add("spec.default.appendModifications", "must not be empty");
@@ -296,25 +298,6 @@ impl Checked for MeshProxyPatch {
         for (at, modification) in modifications.iter().enumerate() {
             modification.check(&format!("spec.default.appendModifications[{at}]"), violations);
         }
-    }
-}
-
-/// The proxy as a whole is changed: a part of it cannot be named.
-fn check_target(target: Option<&TargetRef>, violations: &mut Violations) {
-    let Some(target) = target else { return };
-    let named = target.section_name.is_some();
-    match target.kind.as_str() {
-        "Mesh" => {
-            for (field, set) in [("labels", target.labels.is_some()), ("sectionName", named)] {
-                if set {
-                    violations.add(format!("spec.targetRef.{field}"), "must not be set with kind Mesh");
-                }
-            }
-        }
-        _ if named => {
-            violations.add("spec.targetRef.sectionName", "can only be used with inbound policies");
-        }
-        _ => {}
     }
 }
 

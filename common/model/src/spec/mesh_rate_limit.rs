@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Checked;
+use super::checks::{check_header_name, check_target};
 use super::common::TargetRef;
-use super::inbound::{check_directions, check_mesh_target, check_peers};
+use super::inbound::{check_directions, check_peers};
 use super::mesh_traffic_permission::PeerMatch;
 use crate::Violations;
 use crate::duration::GoDuration;
@@ -144,9 +145,6 @@ const LEAST_INTERVAL: GoDuration = GoDuration::from_nanos(50_000_000);
 /// Headers that Envoy takes for one answer.
 const MAX_HEADERS: usize = 10;
 
-/// Longest name of a header.
-const MAX_HEADER_NAME: usize = 256;
-
 impl Checked for MeshRateLimit {
     fn check(&self, violations: &mut Violations) {
         let rules = self.rules.as_deref().unwrap_or_default();
@@ -159,7 +157,7 @@ impl Checked for MeshRateLimit {
         }
         for (at, item) in to.iter().enumerate() {
             let path = format!("spec.to[{at}]");
-            check_mesh_target(&path, &item.target_ref, violations);
+            check_target(&format!("{path}.targetRef"), &item.target_ref, &["Mesh"], violations);
             item.default.clone().unwrap_or_default().check(&format!("{path}.default"), violations);
         }
     }
@@ -220,12 +218,7 @@ impl OnRateLimit {
         }
         for (field, list) in [("add", add), ("set", set)] {
             for (at, header) in list.iter().flatten().enumerate() {
-                if !is_header_name(&header.name) {
-                    violations.add(
-                        format!("{path}.{field}[{at}].name"),
-                        "must be a header name in lower case of at most 256 characters",
-                    );
-                }
+                check_header_name(&format!("{path}.{field}[{at}].name"), &header.name, violations);
             }
         }
     }
@@ -234,12 +227,6 @@ impl OnRateLimit {
 /// What Envoy has a name for.
 fn is_known_status(status: i32) -> bool {
     matches!(status, 100 | 200..=208 | 226 | 300..=305 | 307 | 308 | 400..=417 | 421..=424 | 426 | 428 | 429 | 431 | 500..=508 | 510 | 511)
-}
-
-/// RFC 9110, 5.6.2, without upper case.
-fn is_header_name(name: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "!#$%&'*+-.^_`|~".contains(c);
-    !name.is_empty() && name.len() <= MAX_HEADER_NAME && name.chars().all(allowed)
 }
 
 #[cfg(test)]
@@ -299,9 +286,7 @@ mod tests {
                 format!("{path}.http.requestRate.num|must be greater than 0"),
                 format!("{path}.http.onRateLimit.status|299 is no status that Envoy can answer; 429 is usual"),
                 format!("{path}.http.onRateLimit.headers|must have at most 10 headers, 'add' and 'set' together"),
-                format!(
-                    "{path}.http.onRateLimit.headers.add[0].name|must be a header name in lower case of at most 256 characters"
-                ),
+                format!(r"{path}.http.onRateLimit.headers.add[0].name|in body should match '^[a-z0-9!#$%&'*+\-.^_\x60|~]+$'"),
                 format!("{path}.tcp.connectionRate.interval|must be greater than: 50ms"),
             ]
         );

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Checked;
+use super::checks::check_top;
 use super::common::TargetRef;
-use super::inbound::check_target;
 use crate::Violations;
 use crate::validation::is_dns_name;
 
@@ -91,7 +91,7 @@ pub enum SniMatchType {
 
 impl Checked for MeshTrafficPermission {
     fn check(&self, violations: &mut Violations) {
-        check_target(self.target_ref.as_ref(), violations);
+        check_top(self.target_ref.as_ref(), true, violations);
         if self.rules.is_empty() {
             violations.add("spec.rules", "must be defined");
         }

@@ -34,13 +34,13 @@ fn envoy() -> PathBuf {
     path
 }
 
-struct Keys {
-    authority: Authority,
-    identity: Identity,
-    admin: AdminTls,
+pub(crate) struct Keys {
+    pub(crate) authority: Authority,
+    pub(crate) identity: Identity,
+    pub(crate) admin: AdminTls,
 }
 
-fn keys() -> Keys {
+pub(crate) fn keys() -> Keys {
     let now = time(SystemTime::now());
     let hour = Duration::from_secs(3600);
     let validity = Validity::starting(now, hour).expect("an hour");
@@ -67,7 +67,7 @@ fn time(now: SystemTime) -> time::OffsetDateTime {
     model::Timestamp::from_system(now).inner()
 }
 
-fn resources(keys: &Keys) -> Vec<Resource> {
+pub(crate) fn resources(keys: &Keys) -> Vec<Resource> {
     let ca = keys.authority.certificate_pem();
     let tls = ExternalTls { enabled: true, ..ExternalTls::default() };
     let shop = MeshExternalService { tls: Some(tls), ..external_spec("shop.example.com", "http") };
@@ -105,7 +105,7 @@ fn config(snapshot: &Snapshot, keys: &Keys, name: &str, workdir: &Path) -> Proxy
 }
 
 /// A bootstrap that holds the resources itself; endpoints stay with the stream, which nobody serves here.
-fn bootstrap(config: &ProxyConfig) -> Value {
+pub(crate) fn bootstrap(config: &ProxyConfig) -> Value {
     let of = |kind: ResourceType| -> Vec<Value> {
         let resources = config.of(kind).values();
         resources
@@ -130,7 +130,7 @@ fn bootstrap(config: &ProxyConfig) -> Value {
     })
 }
 
-fn validate(bootstrap: &Value, directory: &Path) -> Result<(), String> {
+pub(crate) fn validate(bootstrap: &Value, directory: &Path) -> Result<(), String> {
     let file = directory.join("bootstrap.json");
     std::fs::write(&file, bootstrap.to_string()).expect("written");
     let ran = Command::new(envoy())

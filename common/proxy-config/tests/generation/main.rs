@@ -6,6 +6,7 @@ mod mesh;
 mod order;
 mod patches;
 mod peers;
+mod random;
 mod routes;
 mod sidecars;
 mod zones;
