@@ -25,6 +25,9 @@ use crate::generate::Context;
 use crate::parts::{action_mut, duration, routes_mut};
 use crate::view::Destination;
 
+/// Size of a ring unless something else is said.
+const ENVOYS_LEAST_RING: u64 = 1024;
+
 /// Balances what the application calls, and what an egress forwards.
 pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
     let selected = context.policies(Kind::MESH_LOAD_BALANCING_STRATEGY);
@@ -104,9 +107,12 @@ fn settings(balancer: &LoadBalancer) -> Option<LbConfig> {
                 None | Some(HashFunction::XXHash) => ring_hash_lb_config::HashFunction::XxHash,
                 Some(HashFunction::MurmurHash2) => ring_hash_lb_config::HashFunction::MurmurHash2,
             };
+            let (least, most) = (ring.min_ring_size.map(u64::from), ring.max_ring_size.map(u64::from));
+            // Envoy's own minimum, or that of another policy, may be above the maximum: it would refuse that.
+            let within = most.filter(|most| *most < least.unwrap_or(ENVOYS_LEAST_RING));
             LbConfig::RingHashLbConfig(RingHashLbConfig {
-                minimum_ring_size: ring.min_ring_size.map(u64::from),
-                maximum_ring_size: ring.max_ring_size.map(u64::from),
+                minimum_ring_size: within.or(least),
+                maximum_ring_size: most,
                 hash_function: function.into(),
             })
         }),
