@@ -23,6 +23,7 @@ pub struct BackendRef {
     pub section_name: Option<String>,
     /// Share of the traffic beside the other backends; 1 where it is absent, 0 is none.
     #[serde(default = "one")]
+    #[schemars(range(max = 4_294_967_295_u32))]
     pub weight: u32,
     /// Port of the service; an external service has only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -42,7 +42,8 @@ impl Split {
         }
         // Envoy adds weights up in 32 bits.
         let total = missing + weights.iter().map(|(_, weight)| weight).sum::<u64>();
-        let divisor = total.div_ceil(u64::from(u32::MAX / 2)).max(1);
+        let most = u64::from(u32::MAX);
+        let divisor = if total > most { total.div_ceil(most / 2) } else { 1 };
         let scaled = |weight: u64| u32::try_from(weight.div_ceil(divisor)).unwrap_or(u32::MAX);
         Self {
             backends: weights.into_iter().map(|(found, weight)| (found, scaled(weight))).collect(),
