@@ -5,6 +5,7 @@
 //! merged [`Conf`]. Nothing here does I/O, and the order in which resources arrive never changes a result.
 
 mod conf;
+mod items;
 mod merge;
 mod order;
 mod proxy;

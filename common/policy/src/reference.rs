@@ -1,7 +1,7 @@
 //! What an item of a policy's `to` list names, read once.
 
-use model::Resource;
 use model::spec::{TargetRef, labels_select};
+use model::{Resource, labels};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -30,6 +30,12 @@ impl Reference {
     /// Sort key: the more specific target comes later.
     pub(crate) fn rank(&self) -> (TargetKind, bool) {
         (self.kind, self.section().is_some())
+    }
+
+    /// The kind and display name that whatever it names has; `None` where others are named too.
+    pub(crate) fn display_name(&self) -> Option<(TargetKind, &str)> {
+        let name = self.target.labels.as_ref()?.get(labels::DISPLAY_NAME)?;
+        (self.kind != TargetKind::Mesh).then_some((self.kind, name))
     }
 
     fn section(&self) -> Option<&str> {

@@ -6,16 +6,10 @@ use model::{Kri, Resource};
 use serde_json::Value;
 
 use crate::conf::Conf;
-use crate::order::by_name;
+use crate::items::{ToItem, ToItems};
 use crate::proxy::Section;
-use crate::reference::Reference;
 use crate::rules::{self, InboundItem, Rule};
 use crate::set::Policy;
-
-#[derive(Clone, Debug)]
-pub(crate) struct Match {
-    pub(crate) policy: Arc<Policy>,
-}
 
 /// A destination of outbound traffic as policies see it.
 #[derive(Clone, Copy, Debug)]
@@ -37,46 +31,34 @@ pub struct RouteRule<'a> {
     pub section: &'a str,
 }
 
-/// A `to` item of a policy.
-struct ToItem<'a> {
-    policy: &'a Arc<Policy>,
-    reference: &'a Reference,
-    index: usize,
-    item: &'a Value,
-}
-
-impl ToItem<'_> {
-    fn conf(&self) -> &Value {
-        self.item.get("default").unwrap_or(&Value::Null)
-    }
-}
-
 /// The policies of one kind that select one proxy, in the order in which they are merged.
 #[derive(Clone, Debug, Default)]
 pub struct Selected {
-    matches: Vec<Match>,
+    policies: Vec<Arc<Policy>>,
+    to: ToItems,
 }
 
 impl Selected {
-    pub(crate) fn new(matches: Vec<Match>) -> Self {
-        Self { matches }
+    pub(crate) fn new(policies: Vec<Arc<Policy>>) -> Self {
+        let of_proxy = policies.iter().filter(|policy| policy.section_name().is_none());
+        Self { to: ToItems::new(of_proxy), policies }
     }
 
     /// The same without one policy.
     #[must_use]
     pub fn without(mut self, policy: &Kri) -> Self {
-        self.matches.retain(|found| found.policy.kri != *policy);
-        self
+        self.policies.retain(|found| found.kri != *policy);
+        Self::new(self.policies)
     }
 
     /// The policies.
     pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
-        self.matches.iter().map(|found| &found.policy)
+        self.policies.iter()
     }
 
     /// Whether none selects the proxy.
     pub fn is_empty(&self) -> bool {
-        self.matches.is_empty()
+        self.policies.is_empty()
     }
 
     /// The policies that apply to a section of the proxy.
@@ -114,27 +96,18 @@ impl Selected {
 
     /// The outbound view of a destination.
     pub fn to(&self, destination: &Destination<'_>) -> Option<Conf> {
-        let items = self.to_items();
-        Conf::of(
-            items
-                .iter()
-                .filter(|item| item.reference.applies_to(destination))
-                .map(|item| (&item.policy.kri, item.conf())),
-        )
+        Conf::of(self.to_items(destination).map(|item| (&item.policy.kri, item.conf())))
     }
 
     /// The outbound view of a rule of a route; `None` when no policy names the route.
     pub fn to_route(&self, route: &RouteRule<'_>) -> Option<Conf> {
-        let items = self.to_items();
-        if !items.iter().any(|item| item.reference.names_route(route)) {
+        let items = || self.to.of(route.resource);
+        let names = |item: &ToItem| item.reference().is_some_and(|one| one.names_route(route));
+        if !items().any(names) {
             return None;
         }
-        Conf::of(
-            items
-                .iter()
-                .filter(|item| item.reference.applies_to_route(route))
-                .map(|item| (&item.policy.kri, item.conf())),
-        )
+        let applies = |item: &&ToItem| item.reference().is_some_and(|one| one.applies_to_route(route));
+        Conf::of(items().filter(applies).map(|item| (&item.policy.kri, item.conf())))
     }
 
     /// The `to` items that apply to a destination, unmerged, in merge order: for kinds with a merge of their own.
@@ -150,32 +123,12 @@ impl Selected {
 
     /// The `to` items that apply to a destination as positions in their policies, in merge order.
     pub fn to_positions(&self, destination: &Destination<'_>) -> Vec<(Arc<Policy>, usize)> {
-        self.to_items()
-            .iter()
-            .filter(|item| item.reference.applies_to(destination))
-            .map(|item| (Arc::clone(item.policy), item.index))
-            .collect()
+        self.to_items(destination).map(|item| (Arc::clone(&item.policy), item.index)).collect()
     }
 
-    fn to_items(&self) -> Vec<ToItem<'_>> {
-        let mut items: Vec<ToItem<'_>> = self
-            .of_proxy()
-            .flat_map(|policy| {
-                let references = policy.to.iter().enumerate();
-                references.zip(policy.items("to")).map(move |both| (policy, both))
-            })
-            .filter_map(|(policy, ((index, reference), item))| {
-                Some(ToItem { policy, reference: reference.as_ref()?, index, item })
-            })
-            .collect();
-        // A stable sort: items of one policy stay in their order.
-        items.sort_by(|a, b| {
-            a.policy
-                .rank
-                .cmp(&b.policy.rank)
-                .then_with(|| a.reference.rank().cmp(&b.reference.rank()))
-                .then_with(|| by_name(&a.policy.resource).cmp(&by_name(&b.policy.resource)))
-        });
-        items
+    fn to_items<'a>(&'a self, destination: &Destination<'a>) -> impl Iterator<Item = &'a ToItem> {
+        let destination = *destination;
+        let applies = move |item: &&ToItem| item.reference().is_some_and(|one| one.applies_to(&destination));
+        self.to.of(destination.resource).filter(applies)
     }
 }

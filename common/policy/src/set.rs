@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::order::{Rank, Role, TargetKind, by_name};
 use crate::proxy::Proxy;
 use crate::reference::Reference;
-use crate::selected::{Destination, Match, Selected};
+use crate::selected::{Destination, Selected};
 
 /// A policy and its parsed spec.
 #[derive(Debug)]
@@ -127,7 +127,6 @@ impl PolicySet {
 
     /// The policies that select a proxy or some of its sections.
     pub fn select(&self, proxy: &Proxy<'_>) -> Selected {
-        let matches = self.policies.iter().filter(|policy| policy.selects(proxy));
-        Selected::new(matches.map(|policy| Match { policy: Arc::clone(policy) }).collect())
+        Selected::new(self.policies.iter().filter(|policy| policy.selects(proxy)).cloned().collect())
     }
 }
