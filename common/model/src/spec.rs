@@ -14,7 +14,9 @@ mod mesh_health_check;
 mod mesh_http_route;
 mod mesh_identity;
 mod mesh_load_balancing_strategy;
+mod mesh_metric;
 mod mesh_multi_zone_service;
+mod mesh_open_telemetry_backend;
 mod mesh_proxy_patch;
 mod mesh_rate_limit;
 mod mesh_retry;
@@ -24,6 +26,7 @@ mod mesh_timeout;
 mod mesh_traffic_permission;
 mod mesh_trust;
 mod mesh_zone_address;
+mod otel_backend_ref;
 mod workload;
 
 pub use backend_ref::*;
@@ -39,7 +42,9 @@ pub use mesh_health_check::*;
 pub use mesh_http_route::*;
 pub use mesh_identity::*;
 pub use mesh_load_balancing_strategy::*;
+pub use mesh_metric::*;
 pub use mesh_multi_zone_service::*;
+pub use mesh_open_telemetry_backend::*;
 pub use mesh_proxy_patch::*;
 pub use mesh_rate_limit::*;
 pub use mesh_retry::*;
@@ -49,6 +54,7 @@ pub use mesh_timeout::*;
 pub use mesh_traffic_permission::*;
 pub use mesh_trust::*;
 pub use mesh_zone_address::*;
+pub use otel_backend_ref::*;
 pub use workload::*;
 
 use serde_json::Value;
@@ -99,17 +105,20 @@ macro_rules! json_specs {
 
 json_specs!(
     HostnameGenerator,
+    MeshCircuitBreaker,
     MeshExternalService,
     MeshExternalServiceStatus,
     MeshFaultInjection,
     MeshHTTPRoute,
-    MeshCircuitBreaker,
     MeshHealthCheck,
     MeshIdentity,
     MeshIdentityStatus,
     MeshLoadBalancingStrategy,
+    MeshMetric,
     MeshMultiZoneService,
     MeshMultiZoneServiceStatus,
+    MeshOpenTelemetryBackend,
+    MeshOpenTelemetryBackendStatus,
     MeshProxyPatch,
     MeshRateLimit,
     MeshRetry,
@@ -161,14 +170,16 @@ const fn json_spec<T: Checked>() -> JsonSpec {
 pub fn json_spec_of(kind: Kind) -> Option<JsonSpec> {
     let specs: &[(Kind, JsonSpec)] = &[
         (Kind::HOSTNAME_GENERATOR, const { json_spec::<HostnameGenerator>() }),
+        (Kind::MESH_CIRCUIT_BREAKER, const { json_spec::<MeshCircuitBreaker>() }),
         (Kind::MESH_EXTERNAL_SERVICE, const { json_spec::<MeshExternalService>() }),
         (Kind::MESH_FAULT_INJECTION, const { json_spec::<MeshFaultInjection>() }),
-        (Kind::MESH_HTTP_ROUTE, const { json_spec::<MeshHTTPRoute>() }),
-        (Kind::MESH_CIRCUIT_BREAKER, const { json_spec::<MeshCircuitBreaker>() }),
         (Kind::MESH_HEALTH_CHECK, const { json_spec::<MeshHealthCheck>() }),
+        (Kind::MESH_HTTP_ROUTE, const { json_spec::<MeshHTTPRoute>() }),
         (Kind::MESH_IDENTITY, const { json_spec::<MeshIdentity>() }),
         (Kind::MESH_LOAD_BALANCING_STRATEGY, const { json_spec::<MeshLoadBalancingStrategy>() }),
+        (Kind::MESH_METRIC, const { json_spec::<MeshMetric>() }),
         (Kind::MESH_MULTI_ZONE_SERVICE, const { json_spec::<MeshMultiZoneService>() }),
+        (Kind::MESH_OPEN_TELEMETRY_BACKEND, const { json_spec::<MeshOpenTelemetryBackend>() }),
         (Kind::MESH_PROXY_PATCH, const { json_spec::<MeshProxyPatch>() }),
         (Kind::MESH_RATE_LIMIT, const { json_spec::<MeshRateLimit>() }),
         (Kind::MESH_RETRY, const { json_spec::<MeshRetry>() }),

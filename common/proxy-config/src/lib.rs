@@ -5,6 +5,7 @@
 //! equal bytes, in whatever order resources arrived, and a resource that cannot be read takes only itself away.
 
 mod config;
+pub mod documents;
 mod draft;
 mod generate;
 mod identity;
@@ -33,12 +34,13 @@ use serde_json::Value;
 
 /// Whether a change of a resource of this kind can change the configuration of any proxy. Observations can not.
 pub fn concerns(kind: Kind) -> bool {
-    const CONCERNING: [Kind; 9] = [
+    const CONCERNING: [Kind; 10] = [
         Kind::DATAPLANE,
         Kind::MESH,
         Kind::MESH_EXTERNAL_SERVICE,
         Kind::MESH_IDENTITY,
         Kind::MESH_MULTI_ZONE_SERVICE,
+        Kind::MESH_OPEN_TELEMETRY_BACKEND,
         Kind::MESH_SERVICE,
         Kind::MESH_TRUST,
         Kind::MESH_ZONE_ADDRESS,

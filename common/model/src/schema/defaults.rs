@@ -8,15 +8,11 @@ use crate::Kind;
 /// Kind, path in the spec (`[]` is every item of a list) and the value that is missing.
 type Row = (&'static str, &'static str, fn() -> Value);
 
-static ROWS: [Row; 15] = [
+static ROWS: [Row; 11] = [
     ("MeshAccessLog", "rules[].default.backends[].file.format.omitEmptyValues", || json!(false)),
     ("MeshAccessLog", "rules[].default.backends[].tcp.format.omitEmptyValues", || json!(false)),
     ("MeshAccessLog", "to[].default.backends[].file.format.omitEmptyValues", || json!(false)),
     ("MeshAccessLog", "to[].default.backends[].tcp.format.omitEmptyValues", || json!(false)),
-    ("MeshMetric", "default.applications[].path", || json!("/metrics")),
-    ("MeshMetric", "default.backends[].prometheus.path", || json!("/metrics")),
-    ("MeshMetric", "default.backends[].prometheus.port", || json!(5670)),
-    ("MeshMetric", "default.backends[].prometheus.tls.mode", || json!("Disabled")),
     ("MeshPassthrough", "default.appendMatch[].protocol", || json!("tcp")),
     ("MeshTLS", "rules[].default.tlsVersion.max", || json!("TLSAuto")),
     ("MeshTLS", "rules[].default.tlsVersion.min", || json!("TLSAuto")),
