@@ -97,6 +97,9 @@ pub struct DpServerConfig {
     pub admin_socket: bool,
     /// How long a proxy that left may stay away before its Dataplane is removed.
     pub deregistration_delay: Duration,
+    /// How long after a refusal the proxy is asked again; each further time twice as long, up to
+    /// [`MAX_NACK_BACKOFF`].
+    pub nack_backoff: Duration,
     /// How often an idle connection of a proxy is asked for a sign of life, and how long that may take.
     pub keepalive: Duration,
     /// Whether other instances serve proxies from the same store: then streams that one of them serves are its own
@@ -109,6 +112,10 @@ pub struct DpServerConfig {
     /// Where it is counted.
     pub metrics: Metrics,
 }
+
+/// Longest time after which a proxy is asked again for what it refused: a port that another process holds may be
+/// free by then.
+pub const MAX_NACK_BACKOFF: Duration = Duration::from_secs(300);
 
 impl DpServerConfig {
     /// The defaults, with a certificate (PEM, leaf first) and what proxies are to trust.
@@ -138,6 +145,7 @@ impl DpServerConfig {
             admin_port: 9901,
             admin_socket: true,
             deregistration_delay: Duration::from_secs(10),
+            nack_backoff: Duration::from_secs(5),
             keepalive: Duration::from_secs(15),
             shared_store: false,
             health: HealthConfig::default(),

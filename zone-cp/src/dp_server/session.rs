@@ -162,6 +162,12 @@ impl Session {
         })
     }
 
+    /// Asks again for what was refused: the reason may have gone away by itself. Each resource goes alone, so that no
+    /// other is refused with it.
+    pub(crate) fn retry(&mut self) {
+        self.subscriptions.values_mut().for_each(Subscription::retry);
+    }
+
     /// Whether the proxy has answered everything that it is to hold.
     pub(crate) fn is_settled(&self) -> bool {
         self.wanted.is_some() && self.subscriptions.values().all(Subscription::is_settled)

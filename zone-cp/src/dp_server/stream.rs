@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::{Status, Streaming};
 
+use super::MAX_NACK_BACKOFF;
 use super::absence;
 use super::context::Context;
 use super::credentials;
@@ -140,6 +141,7 @@ async fn open(context: &Arc<Context>, accepted: &mut Accepted) -> Result<Stream,
         counted: Counters::default(),
         problems: Problems::default(),
         problem_count: context.config.metrics.problems(),
+        retry: Retry::new(context.config.nack_backoff),
         observed: observed_tx,
         recorder,
     })
@@ -190,6 +192,7 @@ struct Stream {
     counted: Counters,
     problems: Problems,
     problem_count: ProblemCount,
+    retry: Retry,
     observed: watch::Sender<Arc<Observed>>,
     recorder: JoinHandle<()>,
 }
@@ -218,6 +221,7 @@ impl Stream {
                 }
             }
             self.report().await;
+            let retry = self.retry.at(&self.session);
             if self.session.is_serving() {
                 self.ready().await;
             }
@@ -234,6 +238,7 @@ impl Stream {
                     Err(_) => return End::Stopping,
                 },
                 Ok(()) = identities.changed() => self.renew().await,
+                () = until(retry) => self.ask_again(),
                 () = replaced.cancelled() => return End::Replaced,
                 () = stop.cancelled() => return End::Stopping,
             }
@@ -306,6 +311,14 @@ impl Stream {
         self.identity = identity;
     }
 
+    /// Asks for what was refused, once everything else is answered.
+    fn ask_again(&mut self) {
+        self.retry.asked();
+        if self.session.is_settled() {
+            self.session.retry();
+        }
+    }
+
     /// Tells how the proxy stands.
     async fn report(&mut self) {
         self.attribute().await;
@@ -349,6 +362,52 @@ impl Stream {
     /// Gives up the place; answers whether the proxy brought its Dataplane, and who writes its insight.
     fn close(self) -> (bool, JoinHandle<()>) {
         (self.registered, self.recorder)
+    }
+}
+
+/// When a proxy is asked again for what it refused.
+struct Retry {
+    first: Duration,
+    pause: Duration,
+    /// The refusals that had been counted, and when they are asked about again.
+    next: Option<(u64, tokio::time::Instant)>,
+}
+
+impl Retry {
+    fn new(first: Duration) -> Self {
+        Self { first, pause: first, next: None }
+    }
+
+    /// When to ask again; `None` while nothing is refused. Each further refusal makes the pause longer.
+    fn at(&mut self, session: &Session) -> Option<tokio::time::Instant> {
+        if session.refusals().next().is_none() {
+            *self = Self::new(self.first);
+            return None;
+        }
+        let rejected = session.total().rejected;
+        match self.next {
+            Some((counted, at)) if counted == rejected => return Some(at),
+            Some(_) => self.pause = (self.pause * 2).min(MAX_NACK_BACKOFF),
+            None => {}
+        }
+        let at = tokio::time::Instant::now() + self.pause;
+        self.next = Some((rejected, at));
+        Some(at)
+    }
+
+    /// It was asked, and is asked again even if no answer comes.
+    fn asked(&mut self) {
+        if let Some((_, at)) = &mut self.next {
+            *at = tokio::time::Instant::now() + self.pause;
+        }
+    }
+}
+
+/// Never, where there is no time.
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

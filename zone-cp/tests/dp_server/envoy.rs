@@ -204,3 +204,22 @@ async fn what_envoy_refuses_is_held_back_with_the_policy_behind_it_and_the_rest_
     .await;
     zone.stop().await;
 }
+
+#[tokio::test]
+async fn a_port_that_becomes_free_is_taken_without_a_change() {
+    let zone = Zone::start_with(|config| config.nack_backoff = Duration::from_millis(100)).await;
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut document = probed("web", "127.0.0.1", 1, free_port("127.0.0.1"));
+    document["networking"]["inbound"][0]["port"] = json!(holder.local_addr().unwrap().port());
+    let _envoy = Envoy::start(&zone, "web", &document).await;
+    let problems = |snapshot: &store::Snapshot| {
+        insight(snapshot, "web").map(|seen| seen.subscriptions[0].problems.clone()).unwrap_or_default()
+    };
+    let snapshot = zone.until("the port is missed", |snapshot| !problems(snapshot).is_empty()).await;
+    let problem = &problems(&snapshot)[0];
+    assert!(problem.reason.contains("Address already in use"), "{problem:?}");
+    assert!(problem.policies.is_empty(), "no policy is behind it: {problem:?}");
+    drop(holder);
+    zone.until("the port is taken", |snapshot| problems(snapshot).is_empty()).await;
+    zone.stop().await;
+}

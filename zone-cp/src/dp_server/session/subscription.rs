@@ -305,6 +305,13 @@ impl Subscription {
         self.counters.sent += 1;
     }
 
+    /// Sends what was refused again, each resource alone.
+    pub(super) fn retry(&mut self) {
+        let names: Vec<Arc<str>> = self.refused.keys().cloned().collect();
+        self.untold(names.iter());
+        self.suspects.extend(names.into_iter().map(|name| BTreeSet::from([name])));
+    }
+
     /// What the proxy refused, and did not take since.
     pub(super) fn refused(&self) -> &BTreeMap<Arc<str>, Refused> {
         &self.refused

@@ -433,3 +433,22 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn what_was_refused_is_asked_for_again_each_alone() {
+    let mut proxy = Proxy::new(&FOUR);
+    proxy.subscribe(LISTENER, &[]);
+    proxy.answer(LISTENER, Some("Error adding/updating listener(s) b: in use\nc: in use\n"));
+    assert!(proxy.session.is_settled());
+    proxy.session.retry();
+    assert_eq!(proxy.pump(), ["Listener b@1"]);
+    assert_eq!(proxy.ack(LISTENER), ["Listener c@1"]);
+    assert_eq!(proxy.answer(LISTENER, Some("Error adding/updating listener(s) c: in use\n")), NOTHING);
+    assert_eq!(proxy.refused(), ["Listener c@1: in use"]);
+    proxy.session.retry();
+    assert_eq!(proxy.pump(), ["Listener c@1"]);
+    assert_eq!(proxy.ack(LISTENER), NOTHING);
+    assert_eq!(proxy.refused(), NOTHING);
+    proxy.session.retry();
+    assert_eq!(proxy.pump(), NOTHING);
+}
