@@ -25,6 +25,9 @@ use crate::generate::Context;
 use crate::parts::{action_mut, duration, routes_mut};
 use crate::view::Destination;
 
+/// Largest table of Envoy's Maglev, a prime.
+const MOST_TABLE: u64 = 5_000_011;
+
 /// Size of a ring unless something else is said.
 const ENVOYS_LEAST_RING: u64 = 1024;
 
@@ -117,10 +120,19 @@ fn settings(balancer: &LoadBalancer) -> Option<LbConfig> {
             })
         }),
         LoadBalancerType::Maglev => balancer.maglev.as_ref().map(|maglev| {
-            LbConfig::MaglevLbConfig(MaglevLbConfig { table_size: maglev.table_size.map(u64::from) })
+            let size = maglev.table_size.map(|size| prime(u64::from(size)));
+            LbConfig::MaglevLbConfig(MaglevLbConfig { table_size: size })
         }),
         LoadBalancerType::RoundRobin | LoadBalancerType::Random => None,
     }
+}
+
+/// The smallest prime that is not below a number, as far as Envoy goes: it refuses tables of other sizes.
+fn prime(number: u64) -> u64 {
+    let is_prime = |number: &u64| {
+        *number > 1 && (2..).take_while(|by| by * by <= *number).all(|by| !number.is_multiple_of(by))
+    };
+    (number..MOST_TABLE).find(is_prime).unwrap_or(MOST_TABLE)
 }
 
 fn weigh_localities(cluster: &mut Cluster) {
@@ -171,4 +183,16 @@ fn hash_policy(policy: &HashPolicy) -> Option<RouteHashPolicy> {
         }
     };
     Some(RouteHashPolicy { terminal: policy.terminal.unwrap_or_default(), policy_specifier: Some(specifier) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_have_the_size_of_a_prime() {
+        for (number, expected) in [(0, 2), (2, 2), (100, 101), (65_537, 65_537), (5_000_012, MOST_TABLE)] {
+            assert_eq!(prime(number), expected, "{number}");
+        }
+    }
 }
