@@ -22,7 +22,7 @@ pub(crate) struct Mesh {
     pub(crate) topology: Topology,
     /// Ports of the zone ingresses.
     pub(crate) ingresses: BTreeMap<&'static str, u16>,
-    outbounds: Outbounds,
+    pub(crate) outbounds: Outbounds,
     _folder: TempDir,
 }
 
