@@ -53,8 +53,31 @@ fn prefix(path: &str) -> Value {
     json!([{"path": {"type": "PathPrefix", "value": path}}])
 }
 
+/// The configuration of the caller under policies. Whatever its listeners name is there.
 fn with(policies: impl IntoIterator<Item = Resource>) -> Value {
-    shown(&snapshot(base().into_iter().chain(policies)), "caller", true)
+    let config = shown(&snapshot(base().into_iter().chain(policies)), "caller", true);
+    let clusters = names(&config, "Cluster");
+    for listener in names(&config, "Listener") {
+        let mut named = Vec::new();
+        clusters_of(resource(&config, "Listener", listener), &mut named);
+        assert!(named.iter().all(|name| clusters.contains(name)), "{listener}: {named:?} of {clusters:?}");
+    }
+    config
+}
+
+/// Clusters that a part of a listener names.
+fn clusters_of<'a>(part: &'a Value, found: &mut Vec<&'a str>) {
+    match part {
+        Value::Array(items) => items.iter().for_each(|item| clusters_of(item, found)),
+        Value::Object(fields) => {
+            found.extend(fields.get("cluster").and_then(Value::as_str));
+            let weighted =
+                fields.get("weightedClusters").and_then(|weighted| weighted["clusters"].as_array());
+            found.extend(weighted.into_iter().flatten().filter_map(|cluster| cluster["name"].as_str()));
+            fields.values().for_each(|field| clusters_of(field, found));
+        }
+        _ => {}
+    }
 }
 
 fn filter(config: &Value, listener: &str) -> Value {
