@@ -282,6 +282,15 @@ mod tests {
     }
 
     #[test]
+    fn extensions_without_code_are_known_to_users() {
+        let kind = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer";
+        let text = format!("name: f\ntyped_config: {{'@type': {kind}, max_request_bytes: 5}}");
+        let typed: Filter = parse_yaml(&text).expect("known");
+        let document = print_message(&typed).expect("known");
+        assert_eq!(document["typedConfig"], json!({"@type": kind, "maxRequestBytes": 5}));
+    }
+
+    #[test]
     fn what_does_not_fit_is_named() {
         let proxy = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
         let typed = |fields: &str| {
