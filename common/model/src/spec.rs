@@ -17,12 +17,14 @@ mod mesh_load_balancing_strategy;
 mod mesh_metric;
 mod mesh_multi_zone_service;
 mod mesh_open_telemetry_backend;
+mod mesh_passthrough;
 mod mesh_proxy_patch;
 mod mesh_rate_limit;
 mod mesh_retry;
 mod mesh_service;
 mod mesh_tcp_route;
 mod mesh_timeout;
+mod mesh_tls;
 mod mesh_traffic_permission;
 mod mesh_trust;
 mod mesh_zone_address;
@@ -45,12 +47,14 @@ pub use mesh_load_balancing_strategy::*;
 pub use mesh_metric::*;
 pub use mesh_multi_zone_service::*;
 pub use mesh_open_telemetry_backend::*;
+pub use mesh_passthrough::*;
 pub use mesh_proxy_patch::*;
 pub use mesh_rate_limit::*;
 pub use mesh_retry::*;
 pub use mesh_service::*;
 pub use mesh_tcp_route::*;
 pub use mesh_timeout::*;
+pub use mesh_tls::*;
 pub use mesh_traffic_permission::*;
 pub use mesh_trust::*;
 pub use mesh_zone_address::*;
@@ -115,6 +119,8 @@ json_specs!(
     MeshIdentityStatus,
     MeshLoadBalancingStrategy,
     MeshMetric,
+    MeshPassthrough,
+    MeshTLS,
     MeshMultiZoneService,
     MeshMultiZoneServiceStatus,
     MeshOpenTelemetryBackend,
@@ -178,6 +184,8 @@ pub fn json_spec_of(kind: Kind) -> Option<JsonSpec> {
         (Kind::MESH_IDENTITY, const { json_spec::<MeshIdentity>() }),
         (Kind::MESH_LOAD_BALANCING_STRATEGY, const { json_spec::<MeshLoadBalancingStrategy>() }),
         (Kind::MESH_METRIC, const { json_spec::<MeshMetric>() }),
+        (Kind::MESH_PASSTHROUGH, const { json_spec::<MeshPassthrough>() }),
+        (Kind::MESH_TLS, const { json_spec::<MeshTLS>() }),
         (Kind::MESH_MULTI_ZONE_SERVICE, const { json_spec::<MeshMultiZoneService>() }),
         (Kind::MESH_OPEN_TELEMETRY_BACKEND, const { json_spec::<MeshOpenTelemetryBackend>() }),
         (Kind::MESH_PROXY_PATCH, const { json_spec::<MeshProxyPatch>() }),

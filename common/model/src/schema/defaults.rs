@@ -8,14 +8,11 @@ use crate::Kind;
 /// Kind, path in the spec (`[]` is every item of a list) and the value that is missing.
 type Row = (&'static str, &'static str, fn() -> Value);
 
-static ROWS: [Row; 11] = [
+static ROWS: [Row; 8] = [
     ("MeshAccessLog", "rules[].default.backends[].file.format.omitEmptyValues", || json!(false)),
     ("MeshAccessLog", "rules[].default.backends[].tcp.format.omitEmptyValues", || json!(false)),
     ("MeshAccessLog", "to[].default.backends[].file.format.omitEmptyValues", || json!(false)),
     ("MeshAccessLog", "to[].default.backends[].tcp.format.omitEmptyValues", || json!(false)),
-    ("MeshPassthrough", "default.appendMatch[].protocol", || json!("tcp")),
-    ("MeshTLS", "rules[].default.tlsVersion.max", || json!("TLSAuto")),
-    ("MeshTLS", "rules[].default.tlsVersion.min", || json!("TLSAuto")),
     ("MeshTrace", "default.backends[].datadog.splitService", || json!(false)),
     ("MeshTrace", "default.backends[].zipkin.apiVersion", || json!("httpJson")),
     ("MeshTrace", "default.backends[].zipkin.sharedSpanContext", || json!(true)),
