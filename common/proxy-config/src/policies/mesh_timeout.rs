@@ -5,10 +5,9 @@ use envoy_api::envoy::config::route::v3::Route;
 use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use model::Kind;
 use model::duration::GoDuration;
-use model::spec::{HttpTimeouts, Protocol, TimeoutConf};
+use model::spec::{HttpTimeouts, PeerMatch, Protocol, TimeoutConf};
 use policy::{Section, Selected};
 use prost_types::Duration;
-use serde_json::Value;
 
 use super::outbound::OutboundConfs;
 use super::peers::{PeerConf, asks_for_server, split_routes};
@@ -98,7 +97,7 @@ pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
         match &listener.role {
             Role::Inbound { section, .. } => {
                 let conf = inbound(&selected, section);
-                let peers = peers(&selected, section);
+                let peers = of_peers(rules(&selected, section));
                 for chain in &mut listener.chains {
                     edit_chain(&conf, chain);
                     split_routes(chain, STATE, &peers, edit_own);
@@ -111,11 +110,8 @@ pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
                 listener.chains.iter_mut().for_each(|chain| edit_outbound(&selected, destination, chain));
             }
             Role::ZoneEgress(section) => {
-                for chain in &mut listener.chains {
-                    if let Some(conf) = egress(&selected, section, chain.destination.as_deref()) {
-                        edit_chain(&conf, chain);
-                    }
-                }
+                let rules = rules(&selected, section);
+                listener.chains.iter_mut().for_each(|chain| edit_egress(&rules, chain));
             }
             _ => {}
         }
@@ -149,14 +145,42 @@ fn edit_own(route: &mut Route, conf: &TimeoutConf) {
     }
 }
 
+fn rules(selected: &Selected, section: &Section) -> Vec<PeerConf<TimeoutConf>> {
+    selected.rules(section).iter().filter_map(PeerConf::of).collect()
+}
+
 /// Rules for particular peers, as far as they say anything of requests.
-fn peers(selected: &Selected, section: &Section) -> Vec<PeerConf<TimeoutConf>> {
-    let confs = selected.rules(section).iter().filter_map(PeerConf::<TimeoutConf>::of).collect::<Vec<_>>();
+fn of_peers(rules: Vec<PeerConf<TimeoutConf>>) -> Vec<PeerConf<TimeoutConf>> {
     let of_requests = |conf: &PeerConf<TimeoutConf>| {
         let said = http(&conf.conf);
         conf.peer.is_some() && (said.request_timeout.is_some() || said.stream_idle_timeout.is_some())
     };
-    confs.into_iter().filter(of_requests).collect()
+    rules.into_iter().filter(of_requests).collect()
+}
+
+/// A chain of an egress is for one server: rules for others do not count, and what the rest says of peers does as
+/// elsewhere. It keeps what it has where nothing is said.
+fn edit_egress(rules: &[PeerConf<TimeoutConf>], chain: &mut Chain) {
+    let server = chain.destination.as_ref().map(|destination| destination.sni.clone());
+    let (mut own, mut others, mut peers) = (None, None, Vec::new());
+    for PeerConf { peer, conf } in rules {
+        let sni = peer.as_ref().and_then(|peer| peer.sni.as_ref());
+        if sni.is_some_and(|sni| Some(&sni.value) != server.as_ref()) {
+            continue;
+        }
+        match peer.as_ref().and_then(|peer| peer.spiffe_id.clone()) {
+            Some(id) => {
+                let peer = Some(PeerMatch { spiffe_id: Some(id), sni: None });
+                peers.push(PeerConf { peer, conf: conf.clone() });
+            }
+            None if sni.is_some() => own = own.or(Some(conf)),
+            None => others = Some(conf),
+        }
+    }
+    if let Some(conf) = own.or(others) {
+        edit_chain(conf, chain);
+    }
+    split_routes(chain, STATE, &of_peers(peers), edit_own);
 }
 
 fn inbound(selected: &Selected, section: &Section) -> TimeoutConf {
@@ -165,18 +189,4 @@ fn inbound(selected: &Selected, section: &Section) -> TimeoutConf {
 
 fn outbound(selected: &Selected, destination: &Destination) -> TimeoutConf {
     selected.to(&destination.as_target()).and_then(|conf| conf.decode().ok()).unwrap_or_default()
-}
-
-/// What is said of connections to a server, else of all; an egress keeps what it has where nothing is said.
-fn egress(selected: &Selected, section: &Section, destination: Option<&Destination>) -> Option<TimeoutConf> {
-    let rules = selected.rules(section);
-    let names = |matches: &Option<Value>| {
-        let sni = matches.as_ref()?.get("sni")?.get("value")?.as_str()?;
-        Some(sni == destination?.sni)
-    };
-    let rule = rules
-        .iter()
-        .find(|rule| names(&rule.matches).unwrap_or(false))
-        .or_else(|| rules.iter().find(|rule| rule.matches.is_none()))?;
-    rule.conf.decode().ok()
 }

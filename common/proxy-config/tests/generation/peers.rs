@@ -192,3 +192,30 @@ fn each_peer_has_its_own_timeouts_of_requests() {
     let expected = [(Some("spiffe://d/a"), Some("1s"), Some("60s")), (None, Some("30s"), Some("60s"))];
     assert_eq!(shown.collect::<Vec<_>>(), expected);
 }
+
+#[test]
+fn timeouts_at_an_egress_are_of_the_server_and_of_peers() {
+    let sni =
+        |service: &str| json!({"type": "Exact", "value": format!("sni.extsvc.default.east.{service}.443")});
+    let peer = json!({"type": "Exact", "value": "spiffe://d/a"});
+    let request = |time: &str| json!({"http": {"requestTimeout": time}});
+    let spec = json!({"rules": [
+        {"default": request("30s")},
+        {"matches": [{"sni": sni("shop")}], "default": request("20s")},
+        {"matches": [{"sni": sni("other")}], "default": request("1s")},
+        {"matches": [{"sni": sni("shop"), "spiffeID": peer}], "default": request("2s")},
+        {"matches": [{"sni": sni("other"), "spiffeID": peer}], "default": request("3s")},
+    ]});
+    let config =
+        shown(&snapshot(base().into_iter().chain([policy(Kind::MESH_TIMEOUT, "p", &spec)])), "egress", true);
+    let chains = resource(&config, "Listener", "self_zoneegress_dp_main")["filterChains"].as_array().cloned();
+    let shop =
+        chains.into_iter().flatten().find(|chain| chain["name"] == "kri_extsvc_default_east__shop_443");
+    let shop = shop.expect("a chain for the shop");
+    let manager = shop["filters"].as_array().and_then(|filters| filters.last().cloned()).expect("a filter");
+    let shown = routes(&manager).as_array().into_iter().flatten().map(|route| {
+        let peer = &route["match"]["filterState"][0]["stringMatch"]["exact"];
+        (peer.as_str(), route["route"]["timeout"].as_str())
+    });
+    assert_eq!(shown.collect::<Vec<_>>(), [(Some("spiffe://d/a"), Some("2s")), (None, Some("20s"))]);
+}
