@@ -136,6 +136,7 @@ pub(crate) fn validate(bootstrap: &Value, directory: &Path) -> Result<(), String
     let ran = Command::new(envoy())
         .args(["--mode", "validate", "--log-level", "error", "-c"])
         .arg(&file)
+        .current_dir(directory)
         .output()
         .expect("Envoy runs");
     if ran.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&ran.stderr).into_owned()) }

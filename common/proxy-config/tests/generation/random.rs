@@ -175,6 +175,8 @@ impl Maker<'_> {
             [.., "sni", "value"] => {
                 &["s", "sni.extsvc.default.east.shop.443", "sni.msvc.default.east.web.80"]
             }
+            // Envoy opens what it is to write to.
+            [.., "file", "path"] | [.., "eventLogPath"] => &["/dev/null"],
             [.., "path" | "prefix" | "replaceFullPath" | "replacePrefixMatch"] => &["/", "/a", "/a/b"],
             [.., "limit"] => &["1kbps", "2Mbps", "3Gbps"],
             [.., "percentage" | "maxEjectionPercent" | "overall" | "client" | "random" | "factor"] => {
