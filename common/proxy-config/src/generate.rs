@@ -29,6 +29,7 @@ use crate::view::MeshView;
 
 pub(crate) use context::{Context, Transparent};
 pub(crate) use http_routes::{header, header_is};
+pub(crate) use transparent::name as passthrough_name;
 
 /// The configuration of one proxy; a function of its arguments alone. Of a Dataplane that cannot be read nothing is
 /// generated.

@@ -5,6 +5,7 @@ mod mesh_circuit_breaker;
 mod mesh_fault_injection;
 mod mesh_health_check;
 mod mesh_load_balancing_strategy;
+mod mesh_passthrough;
 mod mesh_proxy_patch;
 mod mesh_rate_limit;
 mod mesh_retry;
@@ -26,6 +27,7 @@ use crate::generate::Context;
 pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
     mesh_tls::apply(context, draft);
     mesh_load_balancing_strategy::apply(context, draft);
+    mesh_passthrough::apply(context, draft);
     mesh_fault_injection::apply(context, draft);
     mesh_rate_limit::apply(context, draft);
     mesh_timeout::apply(context, draft);

@@ -20,6 +20,11 @@ impl Cidr {
         let longest = if address.is_ipv4() { 32 } else { 128 };
         (prefix <= longest).then_some(Self { address, prefix })
     }
+
+    /// One address alone.
+    pub(crate) fn of_host(address: IpAddr) -> Self {
+        Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
+    }
 }
 
 /// What an operator sets for all proxies of a zone.

@@ -33,7 +33,8 @@ fn any(v6: bool) -> IpAddr {
     if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
-fn name(direction: &str, v6: bool) -> String {
+/// The name of a listener of redirected connections, and of the cluster behind it.
+pub(crate) fn name(direction: &str, v6: bool) -> String {
     format!("self_transparentproxy_passthrough_{direction}_ipv{}", if v6 { 6 } else { 4 })
 }
 

@@ -206,6 +206,28 @@ fn envoy_accepts_what_policies_make_of_it() {
 }
 
 #[test]
+fn envoy_accepts_what_passes_through() {
+    let keys = keys();
+    let matches = json!([
+        {"type": "Domain", "value": "example.com", "protocol": "tls", "port": 443},
+        {"type": "Domain", "value": "*.example.com", "protocol": "tls"},
+        {"type": "Domain", "value": "*.example.net", "protocol": "http"},
+        {"type": "Domain", "value": "api.example.net", "protocol": "grpc", "port": 80},
+        {"type": "IP", "value": "192.0.2.1", "protocol": "mysql", "port": 3306},
+        {"type": "IP", "value": "2001:db8::1", "protocol": "http2", "port": 80},
+        {"type": "CIDR", "value": "192.0.2.0/24"},
+    ]);
+    let conf = json!({"default": {"passthroughMode": "Matched", "appendMatch": matches}});
+    let passthrough = [policy(Kind::MESH_PASSTHROUGH, "some", &conf)];
+    let snapshot = snapshot(resources(&keys).into_iter().chain(passthrough));
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = config(&snapshot, &keys, "web", directory.path());
+    let names = bootstrap(&config).to_string();
+    assert!(names.contains("meshpassthrough_tls_example.com_443"), "{names}");
+    accepts(&config, directory.path(), "web");
+}
+
+#[test]
 fn envoy_accepts_routes_and_retries() {
     let keys = keys();
     let backend = |name: &str, weight: u64| json!({"kind": "MeshService", "labels": {"kuma.io/display-name": name}, "port": 80, "weight": weight});
