@@ -2,7 +2,9 @@
 
 pub use json_patch::PatchOperation;
 use prost::{Message, Name};
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage, Value as Field};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value as Field,
+};
 use prost_types::Any;
 
 use crate::canonical;
@@ -161,6 +163,57 @@ fn type_name(type_url: &str) -> &str {
     type_url.rsplit('/').next().unwrap_or(type_url)
 }
 
+/// Fields that a document sets to their default where a message has something else: merging does not change them,
+/// because protobuf cannot tell them from fields that are left out.
+pub fn unheard<M: Message + Name>(document: &serde_json::Value, held: &M) -> Vec<String> {
+    let mut found = Vec::new();
+    let descriptor = crate::descriptors().get_message_by_name(&M::full_name());
+    if let (Some(descriptor), Ok(held)) = (descriptor, json::print_message(held)) {
+        find_unheard(&descriptor, document, &held, "", &mut found);
+    }
+    found
+}
+
+fn find_unheard(
+    descriptor: &MessageDescriptor,
+    document: &serde_json::Value,
+    held: &serde_json::Value,
+    path: &str,
+    found: &mut Vec<String>,
+) {
+    for (key, said) in document.as_object().into_iter().flatten() {
+        let field = descriptor.get_field_by_json_name(key).or_else(|| descriptor.get_field_by_name(key));
+        let Some(field) = field.filter(|field| !field.is_list() && !field.is_map()) else { continue };
+        let Some(held) = held.get(field.json_name()) else { continue };
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match field.kind() {
+            Kind::Message(inner) if inner.full_name() == Any::full_name() => {
+                let name = said.get("@type").and_then(serde_json::Value::as_str).map(type_name);
+                if let Some(inner) = name.and_then(|name| crate::descriptors().get_message_by_name(name)) {
+                    find_unheard(&inner, said, held, &path, found);
+                }
+            }
+            Kind::Message(inner) if inner.full_name().starts_with("google.protobuf.") => {}
+            Kind::Message(inner) => find_unheard(&inner, said, held, &path, found),
+            kind if !field.supports_presence() && is_zero(&kind, said) => found.push(path),
+            _ => {}
+        }
+    }
+}
+
+fn is_zero(kind: &Kind, said: &serde_json::Value) -> bool {
+    match said {
+        serde_json::Value::Bool(said) => !said,
+        serde_json::Value::Number(said) => said.as_f64() == Some(0.0),
+        serde_json::Value::String(said) => match kind {
+            Kind::Enum(kind) => kind.get_value(0).is_some_and(|zero| zero.name() == said),
+            Kind::String | Kind::Bytes => said.is_empty(),
+            _ => said.parse() == Ok(0.0),
+        },
+        _ => false,
+    }
+}
+
 /// Applies JSON patches to the JSON form of a message, all of them or none.
 ///
 /// # Errors
@@ -293,6 +346,24 @@ commonLbConfig: {updateMergeWindow: 2s}";
             let error = apply_json_any(&any, &operations(patch)).expect_err(culprit).to_string();
             assert!(error.contains(culprit), "{culprit} is not named in: {error}");
         }
+    }
+
+    #[test]
+    fn defaults_that_merging_cannot_set_are_found() {
+        let held: Cluster = parse_yaml(
+            "name: a\nlbPolicy: RANDOM\nignoreHealthOnHostRemoval: true\ndnsRefreshRate: 1s\ncommonLbConfig: {closeConnectionsOnHostSetChange: true}",
+        )
+        .expect("valid");
+        let document = json!({
+            "lb_policy": "ROUND_ROBIN", "ignoreHealthOnHostRemoval": false, "dnsRefreshRate": "0s", "altStatName": "",
+            "commonLbConfig": {"closeConnectionsOnHostSetChange": false, "ignoreNewHostsUntilFirstHc": false},
+        });
+        let expected =
+            ["commonLbConfig.closeConnectionsOnHostSetChange", "ignoreHealthOnHostRemoval", "lb_policy"];
+        assert_eq!(unheard(&document, &held), expected);
+        let filter = filter(PROXY, "statPrefix: p, maxConnectAttempts: 2");
+        let document = json!({"typedConfig": {"@type": PROXY, "statPrefix": "", "maxConnectAttempts": 0}});
+        assert_eq!(unheard(&document, &filter), ["typedConfig.statPrefix"], "a wrapped zero is a value");
     }
 
     #[test]

@@ -6,6 +6,8 @@ mod filters;
 mod hosts;
 mod resources;
 
+use std::fmt;
+
 use model::Kind;
 use model::spec::{MeshProxyPatch, Modification};
 use model::{Kri, Violations};
@@ -16,7 +18,7 @@ use crate::draft::Finished;
 use crate::generate::Context;
 use crate::note::Note;
 
-pub(crate) use content::Content;
+pub(crate) use content::{Changed, Content};
 
 /// Who made what a patch adds, for later patches that choose by it.
 const ADDED: &str = "proxy-template-modifications";
@@ -32,11 +34,14 @@ pub(super) struct Outcome {
 
 impl Outcome {
     /// Counts a change that may have failed; what it is for stays as it is then.
-    fn take<M, E: std::fmt::Display>(&mut self, held: &mut M, result: Result<M, E>, name: &str) {
+    fn take<M, E: fmt::Display>(&mut self, held: &mut M, result: Result<Changed<M>, E>, name: &str) {
         match result {
-            Ok(changed) => {
-                *held = changed;
+            Ok(Changed { message, unheard }) => {
+                *held = message;
                 self.changed += 1;
+                self.failures.extend(unheard.iter().map(|field| {
+                    format!("{name}: merging cannot set {field} to its default, a JSON patch can")
+                }));
             }
             Err(error) => self.failures.push(format!("{name}: {error}")),
         }

@@ -203,6 +203,18 @@ fn what_cannot_be_made_is_noted_and_the_rest_is_made() {
 }
 
 #[test]
+fn a_default_that_merging_cannot_set_is_noted() {
+    let modifications = json!([
+        {"listener": {"operation": "Patch", "match": {"name": INBOUND}, "value": "statPrefix: \"\"\nbindToPort: false"}},
+    ]);
+    let (config, notes) = patched("web", &modifications);
+    let reasons: Vec<_> = notes.iter().map(|note| (note.failed, note.reason.as_str())).collect();
+    let reason = "self_inbound_dp_80: merging cannot set statPrefix to its default, a JSON patch can";
+    assert_eq!(reasons, [(true, reason)]);
+    assert_eq!(listener(&config, INBOUND)["bindToPort"], false);
+}
+
+#[test]
 fn modifications_of_several_policies_add_up_in_their_order() {
     let named = |name: &str, timeout: &str| {
         let value = format!("connectTimeout: {timeout}");

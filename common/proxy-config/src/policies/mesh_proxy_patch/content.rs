@@ -8,12 +8,13 @@ use envoy_api::json::{JsonError, parse_yaml};
 use envoy_api::patch::{self, PatchError, PatchOperation};
 use model::spec::{FilterOperation, JsonPatch, Modification, ResourceOperation};
 use prost::{Message, Name};
+use serde_json::Value;
 
 /// What a modification brings along.
 #[derive(Clone, Debug)]
 pub(crate) enum Content<M> {
-    /// A message, or a part of one.
-    Value(M),
+    /// A message, or a part of one, and the document that it was read from.
+    Value(M, Value),
     /// JSON patches.
     Patches(Vec<PatchOperation>),
 }
@@ -25,7 +26,11 @@ impl<M: Message + Name + Default> Content<M> {
     /// When there is neither, or it is not what it should be.
     pub(crate) fn read(value: Option<&str>, patches: Option<&[JsonPatch]>) -> Result<Self, String> {
         match (value, patches) {
-            (Some(value), _) => parse_yaml(value).map(Self::Value).map_err(|error| error.to_string()),
+            (Some(value), _) => {
+                let message = parse_yaml(value).map_err(|error| error.to_string())?;
+                let documents = model::yaml::documents(value)?;
+                Ok(Self::Value(message, documents.into_iter().next().unwrap_or_default()))
+            }
             (None, Some(patches)) => {
                 let document = serde_json::to_value(patches).map_err(|error| error.to_string())?;
                 serde_json::from_value(document).map(Self::Patches).map_err(|error| error.to_string())
@@ -38,12 +43,25 @@ impl<M: Message + Name + Default> Content<M> {
     ///
     /// # Errors
     /// When the change cannot be made.
-    pub(crate) fn change(&self, held: &M) -> Result<M, PatchError> {
-        match self {
-            Self::Value(value) => patch::merge(held, value),
+    pub(crate) fn change(&self, held: &M) -> Result<Changed<M>, PatchError> {
+        let unheard = match self {
+            Self::Value(_, document) => patch::unheard(document, held),
+            Self::Patches(_) => Vec::new(),
+        };
+        let message = match self {
+            Self::Value(value, _) => patch::merge(held, value),
             Self::Patches(operations) => patch::apply_json(held, operations),
-        }
+        }?;
+        Ok(Changed { message, unheard })
     }
+}
+
+/// What a message became.
+#[derive(Clone, Debug)]
+pub(crate) struct Changed<M> {
+    pub(super) message: M,
+    /// Fields that were to get their default and could not.
+    pub(super) unheard: Vec<String>,
 }
 
 /// A message with a name among its like.

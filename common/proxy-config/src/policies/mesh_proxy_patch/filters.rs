@@ -13,7 +13,7 @@ use prost_types::Any;
 
 use super::content::{Named, added};
 use super::resources::{has_tags, is};
-use super::{Content, Outcome};
+use super::{Changed, Content, Outcome};
 use crate::draft::{Finished, Made};
 
 /// A filter with its configuration.
@@ -164,14 +164,14 @@ impl<'a, F: Configured> Change<'a, F> {
 }
 
 /// JSON patches are of the configuration, a value is of the filter around it.
-fn patched<F: Configured>(filter: &F, content: &Content<F>) -> Result<F, String> {
+fn patched<F: Configured>(filter: &F, content: &Content<F>) -> Result<Changed<F>, String> {
     match content {
-        Content::Value(_) => content.change(filter).map_err(|error| error.to_string()),
+        Content::Value(..) => content.change(filter).map_err(|error| error.to_string()),
         Content::Patches(operations) => {
             let mut filter = filter.clone();
             let config = filter.config_mut().ok_or("it has no configuration")?;
             *config = apply_json_any(config, operations).map_err(|error| error.to_string())?;
-            Ok(filter)
+            Ok(Changed { message: filter, unheard: Vec::new() })
         }
     }
 }

@@ -61,9 +61,9 @@ fn apply<M: Named>(
             for (name, made) in held.iter_mut().filter(|(_, made)| matches(made)) {
                 let changed = content.change(&made.message).map_err(|error| error.to_string());
                 // Envoy is told it by this name, and others refer to it.
-                let changed = changed.and_then(|changed| match changed.name() == name {
+                let changed = changed.and_then(|changed| match changed.message.name() == name {
                     true => Ok(changed),
-                    false => Err(format!("its name cannot become {:?}", changed.name())),
+                    false => Err(format!("its name cannot become {:?}", changed.message.name())),
                 });
                 outcome.take(&mut made.message, changed, name);
             }
