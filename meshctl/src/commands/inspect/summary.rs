@@ -48,6 +48,9 @@ impl Facts<'_> {
         for (part, counts) in last.status.parts() {
             self.counts(&format!("  {part}"), counts)?;
         }
+        for problem in &last.problems {
+            self.fact("Problem", &problem.to_string())?;
+        }
         match insight.subscriptions.len() {
             0 | 1 => Ok(()),
             all => self.fact("Before", &format!("{} earlier streams are known", all - 1)),
@@ -112,6 +115,7 @@ mod tests {
             "subscriptions": [{"connectTime": "2026-01-01T00:00:00Z", "controlPlaneInstanceId": "east-1",
                 "status": {"total": {"responsesSent": "4", "responsesAcknowledged": "3", "responsesRejected": "1"},
                     "lds": {"responsesSent": "4", "responsesRejected": "1"}},
+                "problems": [{"typeUrl": "t/a.Listener", "resource": "l", "reason": "no filter", "policies": ["kri_mpp_m___p_"]}],
                 "version": {"envoy": {"version": "1.40.0"}, "kumaDp": {"version": "0.1.0"}}}]}});
         let now = Timestamp::parse("2026-01-01T00:10:00Z").unwrap();
         let mut out = Vec::new();
@@ -125,6 +129,7 @@ mod tests {
             "Connected:    2026-01-01T00:00:00Z (10m ago)",
             "Updates:      4 sent, 3 acknowledged, 1 rejected",
             "  listeners:  4 sent, 0 acknowledged, 1 rejected",
+            "Problem:      refused Listener l, made by kri_mpp_m___p_: no filter",
         ] {
             assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
         }
