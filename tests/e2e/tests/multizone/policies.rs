@@ -1,0 +1,97 @@
+//! Policies written at the global, and what a caller in one zone notices of them when it calls another.
+
+use anyhow::ensure;
+use e2e::topology::Answer;
+use serde_json::{Value, json};
+
+use crate::support::{Mesh, patience};
+
+/// Calls in a row that are looked at where chance decides about each.
+const CALLS: usize = 40;
+
+/// The first name wins over the policies that every mesh begins with.
+const NAME: &str = "a-policy";
+
+/// A policy for whoever serves as `backend`.
+fn inbound(kind: &str, conf: &Value) -> Value {
+    let target = json!({"kind": "Dataplane", "labels": {"kuma.io/workload": "backend"}});
+    json!({
+        "type": kind, "mesh": "default", "name": NAME,
+        "spec": {"targetRef": target, "rules": [{"default": conf}]},
+    })
+}
+
+/// A policy for whoever calls anything.
+fn outbound(kind: &str, conf: &Value) -> Value {
+    let to = json!([{"targetRef": {"kind": "Mesh"}, "default": conf}]);
+    json!({"type": kind, "mesh": "default", "name": NAME, "spec": {"targetRef": {"kind": "Mesh"}, "to": to}})
+}
+
+fn apply(mesh: &Mesh, policy: &Value) -> String {
+    mesh.topology.global.api().apply(policy).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// The status of one call from east to west.
+fn status(mesh: &Mesh) -> anyhow::Result<u16> {
+    Ok(match mesh.request_west()? {
+        Answer::Reached(_) => 200,
+        Answer::Refused(status, _) => status,
+    })
+}
+
+fn until_status(mesh: &Mesh, wanted: u16) {
+    let seen = patience().until(&format!("status {wanted}"), || {
+        let seen = status(mesh)?;
+        ensure!(seen == wanted, "{seen}");
+        Ok(())
+    });
+    seen.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+fn faults_and_limits_hold_in_the_other_zone_and_are_lifted() {
+    let mesh = Mesh::start();
+    mesh.until_west_answers();
+    let abort = json!({"http": [{"abort": {"httpStatus": 418, "percentage": 100}}]});
+    let fault = apply(&mesh, &inbound("MeshFaultInjection", &abort));
+    until_status(&mesh, 418);
+    mesh.topology.global.api().delete(&fault).unwrap();
+    mesh.until_west_answers();
+
+    let rate = json!({"requestRate": {"num": 1, "interval": "1h"}, "onRateLimit": {"status": 423}});
+    let limit = apply(&mesh, &inbound("MeshRateLimit", &json!({"local": {"http": rate}})));
+    until_status(&mesh, 423);
+    assert_eq!(status(&mesh).unwrap(), 423);
+    mesh.topology.global.api().delete(&limit).unwrap();
+    mesh.until_west_answers();
+}
+
+#[test]
+fn a_caller_gives_up_after_its_timeout() {
+    let mesh = Mesh::start();
+    mesh.until_west_answers();
+    let delay = json!({"http": [{"delay": {"value": "20s", "percentage": 100}}]});
+    apply(&mesh, &outbound("MeshTimeout", &json!({"http": {"requestTimeout": "100ms"}})));
+    apply(&mesh, &inbound("MeshFaultInjection", &delay));
+    until_status(&mesh, 504);
+}
+
+#[test]
+fn calls_that_fail_are_made_again() {
+    let mesh = Mesh::start();
+    mesh.until_west_answers();
+    let abort = json!({"http": [{"abort": {"httpStatus": 500, "percentage": 40}}]});
+    apply(&mesh, &inbound("MeshFaultInjection", &abort));
+    until_status(&mesh, 500);
+    let retry = json!({"http": {"numRetries": 20, "retryOn": ["5xx"], "backOff": {"baseInterval": "1ms", "maxInterval": "2ms"}}});
+    apply(&mesh, &outbound("MeshRetry", &retry));
+    // Twenty attempts fail once in ten million calls; one attempt fails in two of five.
+    let all_served = patience().until("every call to be served", || {
+        for call in 0..CALLS {
+            let seen = status(&mesh)?;
+            ensure!(seen == 200, "call {call}: {seen}");
+        }
+        Ok(())
+    });
+    all_served.unwrap_or_else(|error| panic!("{error:#}"));
+}
