@@ -39,7 +39,7 @@ pub struct TlsConf {
     /// Versions of TLS; only for the whole mesh, whose proxies have to agree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_version: Option<TlsVersionRange>,
-    /// Cipher suites of TLS 1.2; only for the whole mesh. Those of TLS 1.3 cannot be chosen.
+    /// Cipher suites of TLS 1.2; only for the whole mesh. Those of TLS 1.3 cannot be chosen: with it they have no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_ciphers: Option<Vec<TlsCipher>>,
 }
@@ -139,11 +139,6 @@ impl TlsConf {
         if *min != TlsVersionName::TLSAuto && *max != TlsVersionName::TLSAuto && min > max {
             violations.add(format!("{path}.tlsVersion.min"), "must not be higher than max");
         }
-        if *min == TlsVersionName::TLS13 && !ciphers.is_empty() {
-            let message =
-                "must not be defined when the lowest version is TLS13, whose ciphers cannot be chosen";
-            violations.add(format!("{path}.tlsCiphers"), message);
-        }
     }
 }
 
@@ -163,12 +158,7 @@ mod tests {
         assert_eq!(report(json!({})), ["spec.rules|must be defined"]);
         let conf = json!({"tlsVersion": {"min": "TLS13", "max": "TLS12"}, "tlsCiphers": ["ECDHE-RSA-AES128-GCM-SHA256"]});
         let path = "spec.rules[0].default";
-        let last = [
-            format!("{path}.tlsVersion.min|must not be higher than max"),
-            format!(
-                "{path}.tlsCiphers|must not be defined when the lowest version is TLS13, whose ciphers cannot be chosen"
-            ),
-        ];
+        let last = [format!("{path}.tlsVersion.min|must not be higher than max")];
         assert_eq!(report(json!({"rules": [{"default": conf}]})), last);
         let message = "can only be defined with top level targetRef kind: Mesh";
         let first = [format!("{path}.tlsVersion|{message}"), format!("{path}.tlsCiphers|{message}")];
