@@ -164,6 +164,6 @@ mod tests {
         let first = [format!("{path}.tlsVersion|{message}"), format!("{path}.tlsCiphers|{message}")];
         let spec =
             json!({"targetRef": {"kind": "Dataplane", "sectionName": "http"}, "rules": [{"default": conf}]});
-        assert_eq!(report(spec), [first, last].concat());
+        assert_eq!(report(spec), [&first[..], &last[..]].concat());
     }
 }
