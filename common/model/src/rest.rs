@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::payload::{DecodeError, SpecFormat};
 use crate::resource::{Builder, Labels};
-use crate::schema::{UnknownField, defaults, unknown_fields};
+use crate::schema::{UnknownField, unknown_fields};
 use crate::spec::json_spec_of;
 use crate::{Key, Kind, Payload, Resource, Timestamp, sni};
 
@@ -109,11 +109,7 @@ fn clone_entry((key, value): (&String, &Value)) -> (String, Value) {
 fn encode_spec(kind: Kind, spec: &Value) -> Result<Payload, DecodeError> {
     match json_spec_of(kind) {
         Some(typed) => Payload::from_json(SpecFormat::Json, &(typed.normalise)(spec)?),
-        None => {
-            let mut spec = spec.clone();
-            defaults::fill(kind, &mut spec);
-            Payload::from_json(kind.format, &spec)
-        }
+        None => Payload::from_json(kind.format, spec),
     }
 }
 

@@ -1,8 +1,6 @@
 //! Fields that a kind does not know: they are accepted, as the wire demands, and reported with the nearest
 //! known field.
 
-pub(crate) mod defaults;
-
 use prost_reflect::{FieldDescriptor, Kind as FieldKind, MessageDescriptor};
 use serde_json::Value;
 

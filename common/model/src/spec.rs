@@ -1,5 +1,4 @@
 //! Typed specs and statuses. Protobuf kinds are the messages of `kds-proto`; JSON kinds have a file each.
-//! Kinds without a typed spec yet are held as JSON documents.
 
 mod backend_ref;
 mod checks;
@@ -7,6 +6,7 @@ mod common;
 mod hostname_generator;
 mod http_match;
 mod inbound;
+mod mesh_access_log;
 mod mesh_circuit_breaker;
 mod mesh_external_service;
 mod mesh_fault_injection;
@@ -25,6 +25,7 @@ mod mesh_service;
 mod mesh_tcp_route;
 mod mesh_timeout;
 mod mesh_tls;
+mod mesh_trace;
 mod mesh_traffic_permission;
 mod mesh_trust;
 mod mesh_zone_address;
@@ -37,6 +38,7 @@ pub use hostname_generator::*;
 pub use http_match::*;
 pub use kds_proto::mesh::{Dataplane, DataplaneInsight, Mesh, MeshInsight, ServiceInsight};
 pub use kds_proto::system::{Config, Secret, Zone, ZoneInsight};
+pub use mesh_access_log::*;
 pub use mesh_circuit_breaker::*;
 pub use mesh_external_service::*;
 pub use mesh_fault_injection::*;
@@ -55,6 +57,7 @@ pub use mesh_service::*;
 pub use mesh_tcp_route::*;
 pub use mesh_timeout::*;
 pub use mesh_tls::*;
+pub use mesh_trace::*;
 pub use mesh_traffic_permission::*;
 pub use mesh_trust::*;
 pub use mesh_zone_address::*;
@@ -109,6 +112,7 @@ macro_rules! json_specs {
 
 json_specs!(
     HostnameGenerator,
+    MeshAccessLog,
     MeshCircuitBreaker,
     MeshExternalService,
     MeshExternalServiceStatus,
@@ -119,19 +123,20 @@ json_specs!(
     MeshIdentityStatus,
     MeshLoadBalancingStrategy,
     MeshMetric,
-    MeshPassthrough,
-    MeshTLS,
     MeshMultiZoneService,
     MeshMultiZoneServiceStatus,
     MeshOpenTelemetryBackend,
     MeshOpenTelemetryBackendStatus,
+    MeshPassthrough,
     MeshProxyPatch,
     MeshRateLimit,
     MeshRetry,
     MeshService,
     MeshServiceStatus,
     MeshTCPRoute,
+    MeshTLS,
     MeshTimeout,
+    MeshTrace,
     MeshTrafficPermission,
     MeshTrust,
     MeshTrustStatus,
@@ -176,6 +181,7 @@ const fn json_spec<T: Checked>() -> JsonSpec {
 pub fn json_spec_of(kind: Kind) -> Option<JsonSpec> {
     let specs: &[(Kind, JsonSpec)] = &[
         (Kind::HOSTNAME_GENERATOR, const { json_spec::<HostnameGenerator>() }),
+        (Kind::MESH_ACCESS_LOG, const { json_spec::<MeshAccessLog>() }),
         (Kind::MESH_CIRCUIT_BREAKER, const { json_spec::<MeshCircuitBreaker>() }),
         (Kind::MESH_EXTERNAL_SERVICE, const { json_spec::<MeshExternalService>() }),
         (Kind::MESH_FAULT_INJECTION, const { json_spec::<MeshFaultInjection>() }),
@@ -184,16 +190,17 @@ pub fn json_spec_of(kind: Kind) -> Option<JsonSpec> {
         (Kind::MESH_IDENTITY, const { json_spec::<MeshIdentity>() }),
         (Kind::MESH_LOAD_BALANCING_STRATEGY, const { json_spec::<MeshLoadBalancingStrategy>() }),
         (Kind::MESH_METRIC, const { json_spec::<MeshMetric>() }),
-        (Kind::MESH_PASSTHROUGH, const { json_spec::<MeshPassthrough>() }),
-        (Kind::MESH_TLS, const { json_spec::<MeshTLS>() }),
         (Kind::MESH_MULTI_ZONE_SERVICE, const { json_spec::<MeshMultiZoneService>() }),
         (Kind::MESH_OPEN_TELEMETRY_BACKEND, const { json_spec::<MeshOpenTelemetryBackend>() }),
+        (Kind::MESH_PASSTHROUGH, const { json_spec::<MeshPassthrough>() }),
         (Kind::MESH_PROXY_PATCH, const { json_spec::<MeshProxyPatch>() }),
         (Kind::MESH_RATE_LIMIT, const { json_spec::<MeshRateLimit>() }),
         (Kind::MESH_RETRY, const { json_spec::<MeshRetry>() }),
         (Kind::MESH_SERVICE, const { json_spec::<MeshService>() }),
         (Kind::MESH_TCP_ROUTE, const { json_spec::<MeshTCPRoute>() }),
         (Kind::MESH_TIMEOUT, const { json_spec::<MeshTimeout>() }),
+        (Kind::MESH_TLS, const { json_spec::<MeshTLS>() }),
+        (Kind::MESH_TRACE, const { json_spec::<MeshTrace>() }),
         (Kind::MESH_TRAFFIC_PERMISSION, const { json_spec::<MeshTrafficPermission>() }),
         (Kind::MESH_TRUST, const { json_spec::<MeshTrust>() }),
         (Kind::MESH_ZONE_ADDRESS, const { json_spec::<MeshZoneAddress>() }),

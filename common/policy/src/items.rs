@@ -67,6 +67,11 @@ impl ToItems {
         found
     }
 
+    /// Items for whatever is called, in merge order.
+    pub(crate) fn of_mesh(&self) -> impl Iterator<Item = &ToItem> {
+        self.items.iter().filter(|item| item.reference().is_some_and(Reference::is_mesh))
+    }
+
     /// Items that may name a resource, in merge order.
     pub(crate) fn of(&self, resource: &Resource) -> impl Iterator<Item = &ToItem> {
         let kind = TargetKind::parse(resource.kind().name);

@@ -51,6 +51,11 @@ impl Reference {
         }
     }
 
+    /// Whether it is the whole mesh.
+    pub(crate) fn is_mesh(&self) -> bool {
+        self.kind == TargetKind::Mesh
+    }
+
     pub(crate) fn applies_to(&self, destination: &Destination<'_>) -> bool {
         if self.kind == TargetKind::Mesh {
             return true;

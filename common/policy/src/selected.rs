@@ -99,6 +99,11 @@ impl Selected {
         Conf::of(self.to_items(destination).map(|item| (&item.policy.kri, item.conf())))
     }
 
+    /// The outbound view of what is no destination of the mesh.
+    pub fn to_mesh(&self) -> Option<Conf> {
+        Conf::of(self.to.of_mesh().map(|item| (&item.policy.kri, item.conf())))
+    }
+
     /// The outbound view of a rule of a route; `None` when no policy names the route.
     pub fn to_route(&self, route: &RouteRule<'_>) -> Option<Conf> {
         let items = || self.to.of(route.resource);

@@ -14,6 +14,7 @@ use model::spec::Protocol;
 use policy::{Policy, RouteRule, Section};
 
 use crate::config::{ConfigResource, ProxyConfig, ResourceType};
+use crate::documents::OtelBackend;
 use crate::parts::{filter, tls_socket};
 use crate::view::Destination;
 
@@ -33,7 +34,7 @@ pub(crate) enum Role {
     /// Calls of the application to a proxy by its own address.
     DirectAccess,
     /// Calls from other zones.
-    ZoneIngress,
+    ZoneIngress(Section),
     /// Calls of proxies of this zone to what is outside the mesh.
     ZoneEgress(Section),
     /// The destination of a chain of an egress.
@@ -61,7 +62,7 @@ impl Role {
             (Self::Inbound { .. }, _) => "inbound",
             (Self::Outbound(_), _) => "outbound",
             (Self::DirectAccess, _) => "direct-access",
-            (Self::ZoneIngress, _) => "ingress",
+            (Self::ZoneIngress(_), _) => "ingress",
             (Self::ZoneEgress(_) | Self::External(_), _) => "egress",
         }
     }
@@ -81,7 +82,7 @@ pub(crate) struct Chain {
     pub(crate) message: listener::FilterChain,
     pub(crate) tls: Option<DownstreamTlsContext>,
     pub(crate) filters: Vec<Filter>,
-    /// What the chain leads to, at an egress.
+    /// What the chain leads to, at an ingress or egress.
     pub(crate) destination: Option<Arc<Destination>>,
     /// Where routes come from, by their name in Envoy; those that no route of the mesh names are not there.
     pub(crate) origins: BTreeMap<String, Origin>,
@@ -180,6 +181,8 @@ pub(crate) struct Draft {
     pub(crate) assignments: BTreeMap<Arc<str>, ConfigResource>,
     /// Documents for the program beside Envoy, by path.
     pub(crate) documents: BTreeMap<String, String>,
+    /// Collectors that the program beside Envoy sends to, by name.
+    pub(crate) collectors: BTreeMap<String, OtelBackend>,
 }
 
 impl Draft {

@@ -1,6 +1,6 @@
 //! What a proxy says about itself when it connects: the metadata of its node, also kept in its insight.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
@@ -18,11 +18,21 @@ pub enum Feature {
     BindOutbounds,
     /// The redirection is described in the metadata.
     TransparentProxyInMetadata,
+    /// Lines for servers that take logs are written into a pipe.
+    TcpAccessLogViaNamedPipe,
+    /// Signals of OpenTelemetry are sent on.
+    OtelViaProgram,
 }
 
 impl Feature {
-    const ALL: [Self; 4] =
-        [Self::StrictInboundPorts, Self::ReusePort, Self::BindOutbounds, Self::TransparentProxyInMetadata];
+    const ALL: [Self; 6] = [
+        Self::StrictInboundPorts,
+        Self::ReusePort,
+        Self::BindOutbounds,
+        Self::TransparentProxyInMetadata,
+        Self::TcpAccessLogViaNamedPipe,
+        Self::OtelViaProgram,
+    ];
 
     /// The name on the wire.
     pub fn name(self) -> &'static str {
@@ -31,6 +41,8 @@ impl Feature {
             Self::ReusePort => "feature-reuse-port",
             Self::BindOutbounds => "feature-bind-outbounds",
             Self::TransparentProxyInMetadata => "feature-transparent-proxy-in-dataplane-metadata",
+            Self::TcpAccessLogViaNamedPipe => "feature-tcp-accesslog-via-named-pipe",
+            Self::OtelViaProgram => "feature-otel-via-kuma-dp",
         }
     }
 }
@@ -58,6 +70,15 @@ pub struct Metadata {
     pub ipv6: bool,
     /// What the program beside Envoy can do.
     pub features: BTreeSet<Feature>,
+    /// Certificate with which it serves metrics.
+    pub metrics_certificate: Option<String>,
+    /// Key of that certificate.
+    pub metrics_key: Option<String>,
+    /// Address of the machine that it runs on, where that is known.
+    pub host_ip: Option<String>,
+    /// What its environment says of OpenTelemetry: names of settings for all signals (`shared`) and for one, such as
+    /// `traces`.
+    pub otel_environment: BTreeMap<String, BTreeSet<String>>,
     pub(crate) transparent: Option<Transparent>,
 }
 
@@ -76,6 +97,10 @@ impl Metadata {
             system_ca_path: text("systemCaPath"),
             ipv6: boolean(metadata, "ipv6Enabled").unwrap_or(false),
             features: features(metadata),
+            metrics_certificate: text("metricsCertPath"),
+            metrics_key: text("metricsKeyPath"),
+            host_ip: object(metadata, "dynamicMetadata").and_then(|told| self::text(told, "hostIP")),
+            otel_environment: otel_environment(metadata),
             transparent: None,
         };
         if read.has(Feature::TransparentProxyInMetadata) {
@@ -135,6 +160,39 @@ fn features(fields: &Struct) -> BTreeSet<Feature> {
     list.values.iter().filter_map(named).collect()
 }
 
+/// Settings that are there; how they are told differs between programs: as a list of names, or as an object.
+fn otel_environment(fields: &Struct) -> BTreeMap<String, BTreeSet<String>> {
+    let told = object(fields, "otelEnvInventory");
+    let layers = told.into_iter().flat_map(|told| &told.fields);
+    let settings = |value: &Value| match &value.kind {
+        Some(Kind::StructValue(settings)) => {
+            let said = settings.fields.iter().filter(|(_, value)| is_said(value));
+            said.map(|(name, _)| name.clone()).collect()
+        }
+        Some(Kind::ListValue(names)) => {
+            let name = |value: &Value| match &value.kind {
+                Some(Kind::StringValue(name)) => Some(name.clone()),
+                _ => None,
+            };
+            names.values.iter().filter_map(name).collect()
+        }
+        _ => BTreeSet::new(),
+    };
+    let layers = layers.map(|(layer, value)| (layer.clone(), settings(value)));
+    layers.filter(|(_, settings)| !settings.is_empty()).collect()
+}
+
+fn is_said(value: &Value) -> bool {
+    match &value.kind {
+        Some(Kind::BoolValue(value)) => *value,
+        Some(Kind::StringValue(text)) => !text.is_empty(),
+        Some(Kind::NumberValue(number)) => *number != 0.0,
+        Some(Kind::StructValue(fields)) => !fields.fields.is_empty(),
+        Some(Kind::ListValue(list)) => !list.values.is_empty(),
+        Some(Kind::NullValue(_)) | None => false,
+    }
+}
+
 fn redirection(told: &Struct) -> Option<Transparent> {
     let redirect = object(told, "redirect")?;
     let inbound = object(redirect, "inbound");
@@ -190,6 +248,20 @@ mod tests {
         let list = Kind::ListValue(prost_types::ListValue { values });
         let metadata = Metadata::from_struct(&fields(&[("features", list)]));
         assert_eq!(metadata.features, BTreeSet::from([Feature::ReusePort]));
+    }
+
+    #[test]
+    fn settings_of_the_environment_are_named() {
+        let shared =
+            Kind::StructValue(fields(&[("endpoint", string("x")), ("headers", Kind::BoolValue(false))]));
+        let list = vec![Value { kind: Some(string("protocol")) }];
+        let traces = Kind::ListValue(prost_types::ListValue { values: list });
+        let told = fields(&[("shared", shared), ("traces", traces), ("pipeEnabled", Kind::BoolValue(true))]);
+        let metadata = Metadata::from_struct(&fields(&[("otelEnvInventory", Kind::StructValue(told))]));
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let wanted =
+            [("shared".to_owned(), names(&["endpoint"])), ("traces".to_owned(), names(&["protocol"]))];
+        assert_eq!(metadata.otel_environment, BTreeMap::from(wanted));
     }
 
     #[test]

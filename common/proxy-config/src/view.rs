@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::spec::Secret;
+use model::spec::{OtelBackendRef, Secret};
 use model::{Kind, Resource};
 use policy::PolicySet;
 use store::Snapshot;
@@ -34,6 +34,7 @@ pub struct MeshView {
     members: Members,
     services: Services,
     secrets: BTreeMap<Arc<str>, Arc<Resource>>,
+    collectors: Vec<Arc<Resource>>,
     host_names: BTreeSet<String>,
     resolved: BTreeMap<String, IpAddr>,
 }
@@ -58,12 +59,16 @@ impl MeshView {
         let kinds = Kind::all().filter(|kind| kind.policy.is_some());
         let policies = kinds.map(|kind| (kind, PolicySet::new(snapshot.in_mesh(kind, mesh))));
         let secrets = snapshot.in_mesh(Kind::SECRET, mesh);
+        let mut collectors: Vec<_> =
+            snapshot.in_mesh(Kind::MESH_OPEN_TELEMETRY_BACKEND, mesh).cloned().collect();
+        collectors.sort_by(|a, b| (a.created(), a.name()).cmp(&(b.created(), b.name())));
         Self {
             mesh: mesh.into(),
             zone: zone.into(),
             trust: Trust::new(snapshot.in_mesh(Kind::MESH_TRUST, mesh)),
             policies: policies.collect(),
             secrets: secrets.map(|secret| (Arc::clone(&secret.key().name), Arc::clone(secret))).collect(),
+            collectors,
             host_names: names.seen(),
             resolved: resolved.clone(),
             identities,
@@ -127,6 +132,11 @@ impl MeshView {
     pub(crate) fn secret(&self, name: &str) -> Option<String> {
         let secret = self.secrets.get(name)?.spec::<Secret>().ok()?;
         String::from_utf8(secret.data.clone()?).ok()
+    }
+
+    /// The collector that a policy means: the oldest one that has the labels.
+    pub(crate) fn collector(&self, reference: &OtelBackendRef) -> Option<&Arc<Resource>> {
+        self.collectors.iter().find(|found| reference.selects(found))
     }
 
     /// An address, or the one that a name stands for.

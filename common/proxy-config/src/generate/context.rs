@@ -6,7 +6,7 @@ use kds_proto::mesh::dataplane::Networking;
 use kds_proto::mesh::dataplane::networking::TransparentProxying;
 use kds_proto::mesh::dataplane::networking::transparent_proxying::IpFamilyMode;
 use model::spec::Dataplane;
-use model::{Kind, Kri};
+use model::{Kind, Kri, labels};
 use policy::Selected;
 
 use crate::identity::Identity;
@@ -98,6 +98,25 @@ impl<'a> Context<'a> {
         let ipv6 = self.proxy.metadata.ipv6;
         let ranges = ["127.0.0.1/32", "::1/128"].into_iter().filter_map(Cidr::parse);
         ranges.filter(move |cidr| ipv6 || cidr.address.is_ipv4())
+    }
+
+    /// The name by which peers know what runs behind the proxy.
+    pub(crate) fn workload(&self) -> &'a str {
+        self.proxy.dataplane.label(labels::WORKLOAD).unwrap_or("unknown")
+    }
+
+    /// Identifier of the Workload that the proxy belongs to.
+    pub(crate) fn workload_kri(&self) -> Option<String> {
+        let dataplane = &self.proxy.dataplane;
+        let kri = Kri {
+            kind: Kind::WORKLOAD,
+            mesh: dataplane.mesh().into(),
+            zone: self.view.zone().into(),
+            namespace: dataplane.namespace().unwrap_or_default().into(),
+            name: dataplane.label(labels::WORKLOAD)?.into(),
+            section: String::new(),
+        };
+        Some(kri.to_string())
     }
 
     /// The policies of a kind that select the proxy.

@@ -1,9 +1,13 @@
 //! Calls from other zones: routed by server name to the services of this zone, TLS untouched.
 
+use std::sync::Arc;
+
 use envoy_api::envoy::config::core::v3::TrafficDirection;
 use envoy_api::envoy::config::listener::v3::{FilterChain, FilterChainMatch, Listener};
 use kds_proto::mesh::dataplane::networking::Listener as Declared;
 use kds_proto::mesh::dataplane::networking::listener::Type;
+
+use policy::Section;
 
 use super::Context;
 use crate::draft::{Chain, Cluster, Draft, Filter, Role};
@@ -15,9 +19,10 @@ pub(crate) fn add(context: &Context<'_>, draft: &mut Draft) {
         context.networking.listeners.iter().filter(|listener| listener.r#type() == Type::ZoneIngress);
     for declared in ingresses {
         let Some(listener) = zone_listener(context, declared, "zoneingress") else { continue };
-        let chains = chains(context, draft);
+        let role = Role::ZoneIngress(Section { name: declared.name.clone(), port: declared.port });
+        let chains = chains(context, &role, draft);
         if !chains.is_empty() {
-            draft.add_listener(Role::ZoneIngress, listener, chains);
+            draft.add_listener(role, listener, chains);
         }
     }
 }
@@ -49,12 +54,12 @@ pub(crate) fn for_server(sni: &str) -> Option<FilterChainMatch> {
     })
 }
 
-fn chains(context: &Context<'_>, draft: &mut Draft) -> Vec<Chain> {
+fn chains(context: &Context<'_>, role: &Role, draft: &mut Draft) -> Vec<Chain> {
     let mut chains = Vec::new();
     for destination in context.view.destinations() {
         let Some(assignment) = &destination.own_zone else { continue };
         let name = &destination.name;
-        draft.add_cluster(Cluster::new(Role::ZoneIngress, eds_cluster(name)));
+        draft.add_cluster(Cluster::new(role.clone(), eds_cluster(name)));
         draft.assignments.insert(name.clone(), assignment.clone());
         chains.push(Chain {
             message: FilterChain {
@@ -62,6 +67,7 @@ fn chains(context: &Context<'_>, draft: &mut Draft) -> Vec<Chain> {
                 ..FilterChain::default()
             },
             filters: vec![Filter::Tcp(Box::new(tcp_proxy(name, name)))],
+            destination: Some(Arc::clone(destination)),
             ..Chain::default()
         });
     }

@@ -9,4 +9,5 @@ mod peers;
 mod random;
 mod routes;
 mod sidecars;
+mod telemetry;
 mod zones;
