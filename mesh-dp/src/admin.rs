@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
 /// Envoy answers these requests from memory: longer means that it hangs.
@@ -61,6 +62,14 @@ async fn exchange(
         builder = builder.header(name, value);
     }
     let request = builder.body(Empty::<Bytes>::new()).map_err(|error| AdminError::Body(error.to_string()))?;
+    converse(stream, request).await
+}
+
+/// Sends one request over a connection and reads the answer whole.
+pub(crate) async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: Request<Empty<Bytes>>,
+) -> Result<Answer, AdminError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let answer = async move {
         let (head, body) = sender.send_request(request).await?.into_parts();
@@ -97,6 +106,16 @@ impl Admin {
     /// Makes Envoy answer health checks with a failure, so that peers turn away.
     pub(crate) async fn fail_health_checks(&self) -> Result<(), AdminError> {
         request(&self.socket, Method::POST, "/healthcheck/fail", None).await.map(drop)
+    }
+
+    /// Envoy's metrics in Prometheus' format, without those that never changed unless they are wanted.
+    pub(crate) async fn metrics(&self, unused: bool) -> Result<Answer, AdminError> {
+        let path = if unused {
+            "/stats/prometheus?text_readouts"
+        } else {
+            "/stats/prometheus?text_readouts&usedonly"
+        };
+        request(&self.socket, Method::GET, path, None).await
     }
 
     /// Connections that peers and applications have open to Envoy's listeners.

@@ -13,6 +13,7 @@ use runtime::serve::{self, BindError, ServeOptions};
 use runtime::telemetry::{self, LogFormat, TelemetryConfig, TelemetryError};
 use runtime::tls::{TlsError, Trust};
 use runtime::{OnExit, Readiness, Tasks};
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,8 +25,9 @@ use crate::cli::RunArgs;
 use crate::dataplane::{self, Dataplane, DataplaneError};
 use crate::dns::Records;
 use crate::dns::server::{self as dns, DnsError, DnsServer};
-use crate::dynamic_config::DnsPoller;
+use crate::dynamic_config::Poller;
 use crate::envoy::{self, EnvoyError, Supervisor};
+use crate::mesh_metric;
 use crate::metrics::Metrics;
 use crate::readiness::{self, Probe};
 use crate::workdir::{Workdir, WorkdirError};
@@ -72,6 +74,8 @@ pub(crate) enum AppError {
     Signals(#[source] io::Error),
     #[error("cannot make the access log pipe")]
     AccessLog(#[source] io::Error),
+    #[error("cannot make the socket for metrics")]
+    Metrics(#[source] io::Error),
     #[error("{0}")]
     Task(String),
 }
@@ -136,6 +140,7 @@ async fn run_in(
             () = stop.cancelled() => Ok(()),
         }
     });
+    serve_metrics(tasks, dataplane, workdir)?;
     let Ports { probe, metrics, bootstrap: blocker, .. } = ports;
     drop(blocker);
     let stop = CancellationToken::new();
@@ -214,14 +219,7 @@ async fn open_dns(
     let server = DnsServer::bind(address, upstream, rx.clone(), metrics.clone()).await?;
     let address = server.address();
     server.spawn(tasks);
-    let poller = DnsPoller::new(workdir.dynamic_config_socket(), tx).run();
-    let stop = tasks.token();
-    tasks.spawn("dynamic configuration", OnExit::Shutdown, async move {
-        tokio::select! {
-            () = poller => {}
-            () = stop.cancelled() => {}
-        }
-    });
+    follow(tasks, Poller::new(workdir.dynamic_config_socket(), "/dns", tx));
     let blocker = readiness.blocker("dns");
     tasks.spawn("first names", OnExit::Ignore, async move {
         if tokio::time::timeout(DNS_PATIENCE, first(rx)).await.is_err() {
@@ -230,6 +228,26 @@ async fn open_dns(
         drop(blocker);
     });
     Ok(Some(address))
+}
+
+/// Keeps a document of the dynamic configuration up to date.
+fn follow<T: DeserializeOwned + Send + Sync + 'static>(tasks: &Tasks, poller: Poller<T>) {
+    let stop = tasks.token();
+    tasks.spawn("dynamic configuration", OnExit::Shutdown, async move {
+        tokio::select! {
+            () = poller.run() => {}
+            () = stop.cancelled() => {}
+        }
+    });
+}
+
+/// Serves the metrics of Envoy and of applications, as MeshMetric says, to the listener that Envoy has for Prometheus.
+fn serve_metrics(tasks: &Tasks, dataplane: &Dataplane, workdir: &Workdir) -> Result<(), AppError> {
+    let (tx, rx) = watch::channel(None);
+    let socket = workdir.metrics_socket(&dataplane.name, &dataplane.mesh);
+    mesh_metric::serve(tasks, &socket, Admin::new(workdir.admin_socket()), rx).map_err(AppError::Metrics)?;
+    follow(tasks, Poller::new(workdir.dynamic_config_socket(), "/meshmetric", tx));
+    Ok(())
 }
 
 async fn first(mut records: watch::Receiver<Option<Records>>) {

@@ -26,12 +26,6 @@ pub(crate) struct Records {
     ttl: u32,
 }
 
-impl Records {
-    pub(crate) fn len(&self) -> usize {
-        self.names.len()
-    }
-}
-
 /// `{"records": [{"name", "ips": []}], "ttl"}`. An address that is none is left out: one bad entry
 /// must not take the names of a mesh away.
 impl<'de> Deserialize<'de> for Records {

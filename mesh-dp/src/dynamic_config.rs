@@ -8,27 +8,28 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{Method, StatusCode, header};
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::admin;
-use crate::dns::Records;
 
 /// How long a change may go unnoticed.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Polls `/dns`. Runs until it is dropped.
+/// Polls one document. Runs until it is dropped.
 #[derive(Debug)]
-pub(crate) struct DnsPoller {
+pub(crate) struct Poller<T> {
     socket: PathBuf,
+    path: &'static str,
     etag: Option<String>,
     /// `None` until the first document has arrived.
-    records: watch::Sender<Option<Records>>,
+    document: watch::Sender<Option<T>>,
 }
 
-impl DnsPoller {
-    pub(crate) fn new(socket: PathBuf, records: watch::Sender<Option<Records>>) -> Self {
-        Self { socket, etag: None, records }
+impl<T: DeserializeOwned> Poller<T> {
+    pub(crate) fn new(socket: PathBuf, path: &'static str, document: watch::Sender<Option<T>>) -> Self {
+        Self { socket, path, etag: None, document }
     }
 
     pub(crate) async fn run(mut self) {
@@ -42,20 +43,22 @@ impl DnsPoller {
 
     async fn poll(&mut self) {
         let tag = self.etag.as_deref().map(|etag| ("if-none-match", etag));
-        let answer = match admin::request(&self.socket, Method::GET, "/dns", tag).await {
+        let answer = match admin::request(&self.socket, Method::GET, self.path, tag).await {
             Ok(answer) => answer,
             // Envoy is starting, or the listener has not arrived yet.
             Err(error) => return tracing::debug!(%error, "no dynamic configuration"),
         };
         match answer.status {
-            StatusCode::OK => match serde_json::from_slice::<Records>(&answer.body) {
-                Ok(records) => {
-                    tracing::debug!(names = records.len(), "DNS records changed");
+            StatusCode::OK => match serde_json::from_slice::<T>(&answer.body) {
+                Ok(document) => {
+                    tracing::debug!(path = self.path, "dynamic configuration changed");
                     let tag = answer.headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
                     self.etag = tag.map(str::to_owned);
-                    self.records.send_replace(Some(records));
+                    self.document.send_replace(Some(document));
                 }
-                Err(error) => tracing::warn!(%error, "DNS records cannot be read, keeping the last ones"),
+                Err(error) => {
+                    tracing::warn!(path = self.path, %error, "dynamic configuration cannot be read, keeping the last");
+                }
             },
             StatusCode::NOT_MODIFIED | StatusCode::NOT_FOUND => {}
             status => tracing::debug!(%status, "unexpected answer for dynamic configuration"),
@@ -96,12 +99,12 @@ mod tests {
         tasks.spawn_fallible("envoy", runtime::OnExit::Ignore, server);
 
         let (tx, rx) = watch::channel(None);
-        let mut poller = DnsPoller::new(socket, tx);
+        let mut poller = Poller::<serde_json::Value>::new(socket, "/dns", tx);
         poller.poll().await;
-        assert_eq!(rx.borrow().as_ref().unwrap().len(), 1);
+        assert_eq!(rx.borrow().as_ref().unwrap()["ttl"], 5);
         poller.poll().await;
         assert_eq!(unchanged.load(Ordering::Relaxed), 1);
-        assert_eq!(rx.borrow().as_ref().unwrap().len(), 1);
+        assert_eq!(rx.borrow().as_ref().unwrap()["ttl"], 5);
         tasks.shutdown(Duration::ZERO).await;
     }
 }

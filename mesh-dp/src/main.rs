@@ -10,6 +10,7 @@ mod dataplane;
 mod dns;
 mod dynamic_config;
 mod envoy;
+mod mesh_metric;
 mod metrics;
 mod readiness;
 mod workdir;

@@ -13,7 +13,7 @@ const ADMIN_SOCKET: &str = "kuma-envoy-admin.sock";
 const DYNAMIC_CONFIG_SOCKET: &str = "kuma-mesh-metric-config.sock";
 /// Bytes of `sockaddr_un.sun_path` (unix(7)), one of which ends the string.
 const MAX_SOCKET_PATH: usize = 107;
-/// Access log pipes have their path cut to this before `.sock`, on both sides.
+/// Access log pipes and the metrics socket have their path cut to this before `.sock`, on both sides.
 const MAX_PIPE_STEM: usize = 98;
 
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,16 @@ impl Workdir {
 
     /// The named pipe to which Envoy writes access logs for TCP backends.
     pub(crate) fn access_log_pipe(&self, name: &str, mesh: &str) -> PathBuf {
-        let stem = self.path.join(format!("kuma-al-{name}-{mesh}")).to_string_lossy().into_owned();
+        self.cut(&format!("kuma-al-{name}-{mesh}"))
+    }
+
+    /// Where Envoy fetches the metrics that it serves to Prometheus.
+    pub(crate) fn metrics_socket(&self, name: &str, mesh: &str) -> PathBuf {
+        self.cut(&format!("kuma-mh-{name}-{mesh}"))
+    }
+
+    fn cut(&self, file: &str) -> PathBuf {
+        let stem = self.path.join(file).to_string_lossy().into_owned();
         let cut =
             stem.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_PIPE_STEM);
         PathBuf::from(format!("{}.sock", &stem[..cut.last().unwrap_or(0)]))
