@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access_log::AccessLog;
 use crate::admin::Admin;
-use crate::bootstrap::{self, AgentVersion, BootstrapRequest, Client, EnvoyVersion, FetchError, Version};
+use crate::bootstrap::{
+    self, AgentVersion, BootstrapRequest, Client, EnvoyVersion, FetchError, MetricsResources, Version,
+};
 use crate::cli::RunArgs;
 use crate::dataplane::{self, Dataplane, DataplaneError};
 use crate::dns::Records;
@@ -280,6 +282,13 @@ fn request(
         std::path::absolute(path).map_err(|source| AppError::Read { path: path.clone(), source })
     };
     let token_path = args.token_file.as_ref().map(absolute).transpose()?;
+    let metrics_resources = match (&args.metrics_cert_path, &args.metrics_key_path) {
+        (Some(cert), Some(key)) => Some(MetricsResources {
+            cert_path: absolute(cert)?.display().to_string(),
+            key_path: absolute(key)?.display().to_string(),
+        }),
+        _ => None,
+    };
     let agent = AgentVersion { version: env!("CARGO_PKG_VERSION").to_owned(), ..AgentVersion::default() };
     Ok(BootstrapRequest {
         mesh: dataplane.mesh.clone(),
@@ -301,6 +310,7 @@ fn request(
             .find(|path| std::fs::exists(path).unwrap_or(false))
             .map(|p| (*p).to_owned()),
         ipv6_enabled: has_ipv6(),
+        metrics_resources,
     })
 }
 

@@ -37,6 +37,16 @@ pub(crate) struct BootstrapRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) system_ca_path: Option<String>,
     pub(crate) ipv6_enabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) metrics_resources: Option<MetricsResources>,
+}
+
+/// With what Envoy serves metrics over TLS.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MetricsResources {
+    pub(crate) cert_path: String,
+    pub(crate) key_path: String,
 }
 
 /// Which programs run the proxy.
@@ -115,6 +125,7 @@ mod tests {
             workdir: "/w".into(),
             system_ca_path: None,
             ipv6_enabled: true,
+            metrics_resources: Some(MetricsResources { cert_path: "/c".into(), key_path: "/k".into() }),
         };
         let expected = json!({
             "mesh": "m", "name": "n", "proxyType": "dataplane", "dataplaneToken": "t",
@@ -127,7 +138,7 @@ mod tests {
                 "feature-tcp-accesslog-via-named-pipe", "feature-strict-inbound-ports",
                 "feature-reuse-port", "feature-bind-outbounds"
             ],
-            "workdir": "/w", "ipv6Enabled": true
+            "workdir": "/w", "ipv6Enabled": true, "metricsResources": {"certPath": "/c", "keyPath": "/k"}
         });
         assert_eq!(serde_json::to_value(&request).unwrap(), expected);
     }

@@ -56,7 +56,13 @@ pub(crate) struct RunArgs {
 
     /// PEM file of the authority that signed the control plane's certificate.
     /// Without it and the two flags below, the host's root certificates decide.
-    #[arg(long, env = "ISTHMUS_DP_CP_CA_FILE", value_name = "FILE", group = "trust")]
+    #[arg(
+        long,
+        visible_alias = "ca-cert-file",
+        env = "ISTHMUS_DP_CP_CA_FILE",
+        value_name = "FILE",
+        group = "trust"
+    )]
     pub(crate) cp_ca_file: Option<PathBuf>,
 
     /// SHA-256 of that authority's certificate, as the control plane prints it at its first start.
@@ -64,7 +70,7 @@ pub(crate) struct RunArgs {
     pub(crate) cp_ca_fingerprint: Option<Fingerprint>,
 
     /// Do not check the control plane's certificate. The token may then be sent to an impostor.
-    #[arg(long, env = "ISTHMUS_DP_CP_SKIP_VERIFY", group = "trust")]
+    #[arg(long, visible_alias = "skip-verify", env = "ISTHMUS_DP_CP_SKIP_VERIFY", group = "trust")]
     pub(crate) cp_skip_verify: bool,
 
     /// How long to go on asking for the bootstrap before giving up; 0s for ever.
@@ -88,16 +94,22 @@ pub(crate) struct RunArgs {
     pub(crate) dataplane_vars: Vec<(String, String)>,
 
     /// File of the dataplane token that the control plane asks for.
-    #[arg(long, env = "ISTHMUS_DP_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, visible_alias = "dataplane-token-file", env = "ISTHMUS_DP_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 
     /// Folder for the bootstrap and the sockets; at most 78 bytes long, because of the sockets.
     /// Without it, a temporary one is made and removed at exit.
-    #[arg(long, env = "ISTHMUS_DP_WORKDIR", value_name = "DIR")]
+    #[arg(long, visible_alias = "work-dir", env = "ISTHMUS_DP_WORKDIR", value_name = "DIR")]
     pub(crate) workdir: Option<PathBuf>,
 
     /// The Envoy binary: a path, or a name that is looked up in PATH.
-    #[arg(long, env = "ISTHMUS_DP_ENVOY", value_name = "PATH", default_value = "envoy")]
+    #[arg(
+        long,
+        visible_alias = "binary-path",
+        env = "ISTHMUS_DP_ENVOY",
+        value_name = "PATH",
+        default_value = "envoy"
+    )]
     pub(crate) envoy: PathBuf,
 
     /// Envoy's worker threads. Without it, as many as the CPUs that the process may use.
@@ -122,12 +134,26 @@ pub(crate) struct RunArgs {
     pub(crate) dns_address: IpAddr,
 
     /// Port (UDP and TCP) that answers for names of the mesh and forwards the rest; 0 for none.
-    #[arg(long, env = "ISTHMUS_DP_DNS_PORT", value_name = "PORT", default_value_t = 0)]
+    #[arg(
+        long,
+        visible_alias = "dns-proxy-port",
+        env = "ISTHMUS_DP_DNS_PORT",
+        value_name = "PORT",
+        default_value_t = 0
+    )]
     pub(crate) dns_port: u16,
 
     /// Name server for the rest. Without it, the first one of /etc/resolv.conf.
     #[arg(long, env = "ISTHMUS_DP_DNS_UPSTREAM", value_name = "IP:PORT")]
     pub(crate) dns_upstream: Option<SocketAddr>,
+
+    /// PEM file of the certificate with which Envoy serves metrics, where MeshMetric says `ProvidedTLS`.
+    #[arg(long, env = "ISTHMUS_DP_METRICS_CERT_PATH", value_name = "FILE", requires = "metrics_key_path")]
+    pub(crate) metrics_cert_path: Option<PathBuf>,
+
+    /// PEM file of that certificate's key.
+    #[arg(long, env = "ISTHMUS_DP_METRICS_KEY_PATH", value_name = "FILE", requires = "metrics_cert_path")]
+    pub(crate) metrics_key_path: Option<PathBuf>,
 
     /// How long connections may take to end after SIGTERM.
     #[arg(long, env = "ISTHMUS_DP_DRAIN_TIME", value_name = "DURATION", default_value = "30s")]
@@ -234,5 +260,22 @@ mod tests {
         assert_eq!(args.dataplane_vars, [("a".to_owned(), "b=c".to_owned())]);
         assert_eq!(args.drain_time, HumanDuration::from_secs(60));
         assert!(parse(&["--var", "a=b"]).is_ok());
+        assert!(parse(&["--metrics-cert-path", "a"]).is_err());
+        assert!(parse(&["--metrics-cert-path", "a", "--metrics-key-path", "b"]).is_ok());
+    }
+
+    #[test]
+    fn flags_have_the_names_that_users_of_kuma_know() {
+        let line = "mesh-dp run --ca-cert-file c --dataplane-token-file t --work-dir w --binary-path e \
+                    --dns-proxy-port 15053";
+        let Command::Run(args) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
+            panic!("not run")
+        };
+        assert_eq!(args.cp_ca_file, Some("c".into()));
+        assert_eq!(args.token_file, Some("t".into()));
+        assert_eq!(args.workdir, Some("w".into()));
+        assert_eq!(args.envoy, PathBuf::from("e"));
+        assert_eq!(args.dns_port, 15053);
+        assert!(Cli::try_parse_from(["mesh-dp", "run", "--skip-verify"]).is_ok());
     }
 }
