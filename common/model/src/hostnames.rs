@@ -36,12 +36,31 @@ pub enum TemplateError {
 /// # Errors
 /// When the template asks for what is not there or its result is no DNS name.
 pub fn render(template: &str, of: &Resource) -> Result<String, TemplateError> {
+    render_with(template, |expression| value(expression, of))
+}
+
+/// Whether a template can give a hostname: rendered for a destination that has every field and label.
+///
+/// # Errors
+/// When it asks for what no destination has or gives no DNS name.
+pub fn check_template(template: &str) -> Result<(), TemplateError> {
+    render_with(template, |expression| match expression {
+        ".Name" | ".DisplayName" | ".Namespace" | ".Mesh" | ".Zone" => Ok("stub"),
+        other => label_name(other).map(|_| "stub"),
+    })
+    .map(|_| ())
+}
+
+fn render_with<'a>(
+    template: &str,
+    value: impl Fn(&str) -> Result<&'a str, TemplateError>,
+) -> Result<String, TemplateError> {
     let mut rendered = String::with_capacity(template.len());
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {
         let (expression, after) = after.split_once("}}").ok_or(TemplateError::Open)?;
         rendered.push_str(before);
-        rendered.push_str(value(expression.trim(), of)?);
+        rendered.push_str(value(expression.trim())?);
         rest = after;
     }
     rendered.push_str(rest);
@@ -49,7 +68,6 @@ pub fn render(template: &str, of: &Resource) -> Result<String, TemplateError> {
 }
 
 fn value<'a>(expression: &str, of: &'a Resource) -> Result<&'a str, TemplateError> {
-    let unknown = || TemplateError::Unknown(expression.into());
     Ok(match expression {
         ".Name" => of.name(),
         ".DisplayName" => of.display_name(),
@@ -57,11 +75,17 @@ fn value<'a>(expression: &str, of: &'a Resource) -> Result<&'a str, TemplateErro
         ".Mesh" => of.mesh(),
         ".Zone" => of.zone().unwrap_or_default(),
         other => {
-            let key = other.strip_prefix("label").map(str::trim).ok_or_else(unknown)?;
-            let key = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).ok_or_else(unknown)?;
+            let key = label_name(other)?;
             of.label(key).ok_or_else(|| TemplateError::NoLabel(key.into()))?
         }
     })
+}
+
+/// The name in `label "name"`.
+fn label_name(expression: &str) -> Result<&str, TemplateError> {
+    let quoted = expression.strip_prefix("label").map(str::trim);
+    let name = quoted.and_then(|name| name.strip_prefix('"')?.strip_suffix('"'));
+    name.ok_or_else(|| TemplateError::Unknown(expression.into()))
 }
 
 /// The selector of a generator for destinations of a kind.

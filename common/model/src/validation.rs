@@ -124,6 +124,9 @@ pub fn check_names(kind: Kind, mesh: &str, name: &str) -> Violations {
 /// resource is authored.
 pub fn check_display_name(kind: Kind, name: &str) -> Violations {
     let mut violations = Violations::default();
+    if kind == Kind::WORKLOAD && name.len() > MAX_LABEL {
+        violations.add("name", format!("must not be longer than {MAX_LABEL} characters"));
+    }
     if !wants_dns_label(kind) || name.is_empty() {
         return violations;
     }
@@ -218,6 +221,8 @@ mod tests {
         assert_eq!(message("good-1"), "");
         assert_eq!(message("a.b"), DNS1035_MESSAGE);
         assert_eq!(message(&"a".repeat(64)), "must be no more than 63 characters");
+        let workload = |name: &str| check_display_name(Kind::WORKLOAD, name).iter().count();
+        assert_eq!((workload("a.b"), workload(&"a".repeat(64))), (0, 1));
         let both = message(&"1".repeat(64));
         assert_eq!(both, format!("must be no more than 63 characters, {DNS1035_MESSAGE}"));
     }

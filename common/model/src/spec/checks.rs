@@ -1,8 +1,11 @@
-//! Checks that several policies share.
+//! Checks that several specs share.
 
-use super::common::{IntOrString, TargetRef};
+use std::net::IpAddr;
+
+use super::common::{DataSource, IntOrString, TargetRef};
 use crate::Violations;
 use crate::duration::GoDuration;
+use crate::validation::is_dns_name;
 
 /// Kinds of services.
 pub(super) const SERVICES: [&str; 3] = ["MeshService", "MeshExternalService", "MeshMultiZoneService"];
@@ -111,5 +114,47 @@ pub(super) fn check_header_name(path: &str, name: &str, violations: &mut Violati
         violations.add(path, format!("in body should be at most {MAX_HEADER_NAME} chars long"));
     } else if !name.chars().all(allowed) {
         violations.add(path, r"in body should match '^[a-z0-9!#$%&'*+\-.^_\x60|~]+$'");
+    }
+}
+
+/// Checks the number of a port that is required.
+pub(super) fn check_port_number(path: &str, port: u32, violations: &mut Violations) {
+    if !(1..=65535).contains(&port) {
+        violations.add(path, "port must be a valid (1-65535)");
+    }
+}
+
+/// Whether a text is an IP address or a name that DNS can resolve, in any case.
+pub(super) fn is_host(address: &str) -> bool {
+    address.parse::<IpAddr>().is_ok() || is_dns_name(&address.to_ascii_lowercase())
+}
+
+/// Checks a duration that is kept as text.
+pub(super) fn check_duration_text(path: &str, said: Option<&str>, violations: &mut Violations) {
+    match said.map(str::parse::<GoDuration>) {
+        Some(Err(error)) => violations.add(path, error.to_string()),
+        Some(Ok(said)) => check_positive(path, Some(said), violations),
+        None => {}
+    }
+}
+
+/// Checks where a piece of data comes from: the source that its type names is there and names something.
+pub(super) fn check_data_source(path: &str, source: &DataSource, violations: &mut Violations) {
+    let DataSource { r#type, file, secret_ref, env_var, insecure_inline } = source;
+    let forms = [
+        ("File", "file", file.as_ref().map(|file| ("path", file.path.as_str()))),
+        ("Secret", "secretRef", secret_ref.as_ref().map(|secret| ("name", secret.name.as_str()))),
+        ("EnvVar", "envVar", env_var.as_ref().map(|variable| ("name", variable.name.as_str()))),
+        ("InsecureInline", "insecureInline", insecure_inline.as_ref().map(|it| ("value", it.value.as_str()))),
+    ];
+    let Some((_, field, form)) = forms.into_iter().find(|(name, ..)| name == r#type) else {
+        let known = "[\"File\", \"Secret\", \"EnvVar\", \"InsecureInline\"]";
+        violations.add(format!("{path}.type"), format!("{type:?} must be one of {known}"));
+        return;
+    };
+    match form {
+        None => violations.add(format!("{path}.{field}"), "must be defined"),
+        Some((key, "")) => violations.add(format!("{path}.{field}.{key}"), "must not be empty"),
+        Some(_) => {}
     }
 }

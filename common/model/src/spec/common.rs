@@ -206,6 +206,7 @@ impl Protocol {
 #[serde(rename_all = "camelCase", default)]
 pub struct DataSource {
     /// `File`, `Secret`, `EnvVar` or `InsecureInline`.
+    #[schemars(extend("enum" = ["File", "Secret", "EnvVar", "InsecureInline"]))]
     pub r#type: String,
     /// A file on the machine of the control plane or proxy that reads it.
     #[serde(skip_serializing_if = "Option::is_none")]

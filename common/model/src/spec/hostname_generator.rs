@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::mesh_external_service::check_extension;
 use super::{Checked, LabelSelector};
-use crate::Violations;
+use crate::{Violations, hostnames};
 
 /// Gives the destinations it selects a hostname.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,8 +47,51 @@ impl Checked for HostnameGenerator {
                 "exactly one selector (meshService, meshExternalService, meshMultiZoneService) must be defined",
             );
         }
+        if let Some(extension) = &self.extension {
+            check_extension(extension, violations);
+        }
         if self.template.is_empty() {
             violations.add("spec.template", "must not be empty");
+        } else if let Err(error) = hostnames::check_template(&self.template) {
+            violations.add("spec.template", format!("template gives no hostname: {error}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn report(spec: Value) -> Vec<String> {
+        let spec: HostnameGenerator = serde_json::from_value(spec).expect("the test's own document");
+        let mut violations = Violations::default();
+        spec.check(&mut violations);
+        violations.iter().map(|violation| violation.field.clone()).collect()
+    }
+
+    #[test]
+    fn templates_must_give_a_name() {
+        for (template, is_sound) in [
+            ("{{ .DisplayName }}.{{ .Namespace }}.svc.{{ .Zone }}.{{ .Mesh }}.local", true),
+            (r#"{{ label "kuma.io/service" }}.mesh"#, true),
+            ("", false),
+            ("{{ .DisplayName", false),
+            ("{{ .Nothing }}.mesh", false),
+            ("{{ .DisplayName }}..mesh", false),
+            ("{{ .DisplayName }}_mesh", false),
+        ] {
+            let spec = json!({"selector": {"meshService": {}}, "template": template});
+            assert_eq!(report(spec).is_empty(), is_sound, "{template}");
+        }
+    }
+
+    #[test]
+    fn every_violation_is_found_at_once() {
+        assert_eq!(
+            report(json!({"selector": {}, "template": "", "extension": {}})),
+            ["spec.selector", "spec.extension.type", "spec.template"]
+        );
     }
 }

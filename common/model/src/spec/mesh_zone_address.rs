@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Checked;
-use crate::{Violations, validation};
+use super::checks::{check_port_number, is_host};
+use crate::Violations;
 
 /// Where other zones reach this zone's ingress.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +16,7 @@ pub struct MeshZoneAddress {
     /// IP or DNS name.
     pub address: String,
     /// Port.
+    #[schemars(range(min = 1, max = 65535))]
     pub port: u32,
 }
 
@@ -24,11 +26,9 @@ impl Checked for MeshZoneAddress {
             violations.add("spec.address", "must not be empty");
         } else if self.address.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
             violations.add("spec.address", "must not be 0.0.0.0 or ::");
-        } else if self.address.parse::<IpAddr>().is_err() && !validation::is_dns_name(&self.address) {
+        } else if !is_host(&self.address) {
             violations.add("spec.address", "address has to be a valid IP address or a DNS name");
         }
-        if !(1..=65535).contains(&self.port) {
-            violations.add("spec.port", "port must be a valid (1-65535)");
-        }
+        check_port_number("spec.port", self.port, violations);
     }
 }

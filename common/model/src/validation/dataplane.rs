@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use kds_proto::mesh::dataplane::Networking;
-use kds_proto::mesh::dataplane::networking::{Inbound, Listener, Outbound};
+use kds_proto::mesh::dataplane::networking::inbound::ServiceProbe;
+use kds_proto::mesh::dataplane::networking::transparent_proxying::ReachableBackendRef;
+use kds_proto::mesh::dataplane::networking::{Gateway, Inbound, Listener, Outbound};
 
 use super::{Violations, is_dns_name};
 use crate::spec::{Dataplane, Protocol};
@@ -28,6 +30,12 @@ pub(super) fn check(spec: &Dataplane, violations: &mut Violations) {
         check_listener(&format!("networking.listeners[{at}]"), listener, violations);
     }
     check_listener_names(networking, violations);
+    let reachable = networking.transparent_proxying.as_ref().and_then(|it| it.reachable_backends.as_ref());
+    for (at, backend) in reachable.iter().flat_map(|reachable| &reachable.refs).enumerate() {
+        // The peer spells the field so, and callers may look for it.
+        let path = format!("networking.transparentProxing.reachableBackends.refs[{at}]");
+        check_reachable(&path, backend, violations);
+    }
 }
 
 fn check_address(field: &str, address: &str, violations: &mut Violations) {
@@ -42,7 +50,8 @@ fn check_address(field: &str, address: &str, violations: &mut Violations) {
 }
 
 fn check_shape(networking: &Networking, violations: &mut Violations) {
-    if networking.gateway.is_some() {
+    if let Some(gateway) = &networking.gateway {
+        check_gateway(gateway, violations);
         if !networking.inbound.is_empty() {
             violations.add("networking.inbound", "inbound cannot be defined for delegated gateways");
         }
@@ -56,6 +65,55 @@ fn check_shape(networking: &Networking, violations: &mut Violations) {
         && taken.chain(networking.outbound.iter().map(|outbound| outbound.port)).any(|port| port == admin)
     {
         violations.add("networking.admin.port", "must differ from inbound and outbound ports");
+    }
+}
+
+/// A gateway without tags is fine; with tags, they say which service it is.
+fn check_gateway(gateway: &Gateway, violations: &mut Violations) {
+    const SERVICE: &str = "kuma.io/service";
+    const PROTOCOL: &str = "kuma.io/protocol";
+    let field = |tag: &str| format!("networking.gateway.tags[{tag:?}]");
+    if !gateway.tags.is_empty() && gateway.tags.get(SERVICE).is_none_or(String::is_empty) {
+        violations.add(field(SERVICE), "tag has to exist");
+    }
+    if gateway.tags.get(PROTOCOL).is_some_and(|protocol| !protocol.eq_ignore_ascii_case("tcp")) {
+        violations.add(field(PROTOCOL), "other values than TCP are not allowed");
+    }
+}
+
+fn check_probe(path: &str, probe: &ServiceProbe, violations: &mut Violations) {
+    for (field, said) in [("interval", &probe.interval), ("timeout", &probe.timeout)] {
+        if said.is_some_and(|said| (said.seconds, said.nanos) <= (0, 0)) {
+            violations.add(format!("{path}.{field}"), "must be greater than zero when defined");
+        }
+    }
+    let thresholds =
+        [("unhealthyThreshold", probe.unhealthy_threshold), ("healthyThreshold", probe.healthy_threshold)];
+    for (field, said) in thresholds {
+        if said == Some(0) {
+            violations.add(format!("{path}.{field}"), "must be greater than zero when defined");
+        }
+    }
+}
+
+fn check_reachable(path: &str, backend: &ReachableBackendRef, violations: &mut Violations) {
+    if !DESTINATIONS.contains(&backend.kind.as_str()) {
+        violations.add(
+            format!("{path}.kind"),
+            format!("invalid value. Available values are: {}", DESTINATIONS.join(",")),
+        );
+    }
+    match (backend.name.is_empty(), backend.labels.is_empty()) {
+        (true, true) => {
+            violations.add(format!("{path}.name"), "either 'name' or 'labels' should be specified");
+        }
+        (false, false) => {
+            violations.add(format!("{path}.labels"), "labels cannot be defined when name is specified");
+        }
+        _ => {}
+    }
+    if let Some(port) = backend.port {
+        check_port(format!("{path}.port"), port, violations);
     }
 }
 
@@ -86,6 +144,9 @@ fn check_inbound(path: &str, inbound: &Inbound, networking: &Networking, violati
             format!("{path}.serviceAddress"),
             "serviceAddress and servicePort has to differ from address and port",
         );
+    }
+    if let Some(probe) = &inbound.service_probe {
+        check_probe(&format!("{path}.serviceProbe"), probe, violations);
     }
     if Protocol::parse(&inbound.protocol).is_none() {
         let protocol = &inbound.protocol;
@@ -191,6 +252,48 @@ mod tests {
                 "networking.outbound[0].backendRef",
                 "networking.listeners[0].type",
                 "networking.listeners[0].address",
+            ]
+        );
+    }
+
+    #[test]
+    fn probes_backends_and_gateways_are_checked() {
+        let spec = json!({"networking": {
+            "address": "127.0.0.1",
+            "inbound": [{"port": 80, "serviceProbe": {
+                "interval": "0s", "timeout": "-1s", "healthyThreshold": 0, "unhealthyThreshold": 1,
+            }}],
+            "transparentProxying": {"reachableBackends": {"refs": [
+                {"kind": "MeshService", "name": "a", "port": 80},
+                {"kind": "Service", "port": 0},
+                {"kind": "MeshExternalService", "name": "a", "labels": {"a": "b"}},
+            ]}},
+        }});
+        assert_eq!(
+            fields(spec),
+            [
+                "networking.inbound[0].serviceProbe.interval",
+                "networking.inbound[0].serviceProbe.timeout",
+                "networking.inbound[0].serviceProbe.healthyThreshold",
+                "networking.transparentProxing.reachableBackends.refs[1].kind",
+                "networking.transparentProxing.reachableBackends.refs[1].name",
+                "networking.transparentProxing.reachableBackends.refs[1].port",
+                "networking.transparentProxing.reachableBackends.refs[2].labels",
+            ]
+        );
+        let gateway = json!({"networking": {
+            "address": "127.0.0.1",
+            "gateway": {"tags": {"kuma.io/protocol": "http"}},
+            "inbound": [{"port": 80}],
+            "listeners": [{"type": "ZoneEgress", "address": "127.0.0.1", "port": 81}],
+        }});
+        assert_eq!(
+            fields(gateway),
+            [
+                r#"networking.gateway.tags["kuma.io/service"]"#,
+                r#"networking.gateway.tags["kuma.io/protocol"]"#,
+                "networking.inbound",
+                "networking.listeners",
             ]
         );
     }
