@@ -1,8 +1,9 @@
 //! What is wrong with a text that should be JSON, in the words of Go's decoder: callers of the peer know
 //! them and tests compare them.
 
-/// Nesting that is followed before giving up.
-const MAX_DEPTH: usize = 10_000;
+/// Nesting that is followed before giving up: what the decoder after this scanner follows, and little enough for
+/// the stack of any thread. No kind needs a tenth of it.
+const MAX_DEPTH: usize = 127;
 
 /// The first syntax error of a text; `None` when there is none.
 pub(crate) fn error(text: &[u8]) -> Option<String> {

@@ -5,6 +5,7 @@
 mod access;
 mod errors;
 mod harness;
+mod hostile;
 mod inspection;
 mod lists;
 mod metrics;
