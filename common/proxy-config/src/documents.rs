@@ -11,7 +11,7 @@
 //!   "backends": [
 //!     {"type": "Prometheus", "name": "client-id or null"},
 //!     {"type": "OpenTelemetry", "name": "collector",
-//!      "openTelemetry": {"endpoint": "/work/folder/kuma-otel-collector.sock", "refreshInterval": "1m0s"}}
+//!      "openTelemetry": {"endpoint": "/var/run/dp/kuma-otel-collector.sock", "refreshInterval": "1m0s"}}
 //!   ],
 //!   "sidecar": {
 //!     "profiles": {
@@ -38,7 +38,7 @@
 //! ```json
 //! {"backends": [{
 //!   "name": "collector",
-//!   "socketPath": "/work/folder/kuma-otel-collector.sock",
+//!   "socketPath": "/var/run/dp/kuma-otel-collector.sock",
 //!   "endpoint": "collector.example:4317",
 //!   "useHTTP": true, "useHTTPS": true, "path": "/base",
 //!   "envPolicy": {"mode": "Disabled|Optional|Required", "precedence": "EnvFirst|ExplicitFirst",
