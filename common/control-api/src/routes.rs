@@ -13,6 +13,7 @@ mod read;
 mod service_insights;
 mod system;
 mod tokens;
+mod watch;
 mod write;
 
 use axum::Router;
@@ -75,6 +76,12 @@ fn resources() -> Router<Shared> {
         .route("/{path}/{name}", global)
         .route("/meshes/{mesh}/{path}", get(read::list_in_mesh))
         .route("/meshes/{mesh}/{path}/{name}", mesh)
+        .route("/{path}/{name}/_dry-run", post(write::try_global))
+        .route("/meshes/{mesh}/_dry-run", post(write::try_mesh))
+        .route("/meshes/{mesh}/{path}/{name}/_dry-run", post(write::try_in_mesh))
+        .route("/meshes/{mesh}/dataplanes/{name}/_dry-run", post(write::try_dataplane))
+        .route("/{path}/_watch", get(watch::all))
+        .route("/meshes/{mesh}/{path}/_watch", get(watch::in_mesh))
         .route("/service-insights", get(service_insights::list_all))
         .route("/meshes/{mesh}/service-insights", get(service_insights::list_in_mesh))
         .route(

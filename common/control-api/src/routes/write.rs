@@ -1,5 +1,6 @@
-//! Creating and updating resources.
+//! Creating and updating resources, and telling what that would do.
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -8,7 +9,7 @@ use axum::http::header::WARNING;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use model::labels::{self, Plane, ZoneListeners};
-use model::rest::{self, ParseError, Parsed};
+use model::rest::{self, Document, ParseError, Parsed};
 use model::schema::UnknownField;
 use model::spec::{Dataplane, Mesh};
 use model::validation::{self, is_dns1035_label};
@@ -65,20 +66,91 @@ pub(super) async fn service_insight(
     put(&app, &call, Key::new(Kind::SERVICE_INSIGHT, &mesh, &name), &headers, body).await
 }
 
+/// POST of a document of global scope: what a PUT of it would do.
+pub(super) async fn try_global(
+    State(app): State<Shared>,
+    Path((path, name)): Path<(String, String)>,
+    call: Call,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let kind = kind_of(&path, Scope::Global)?;
+    dry_run(&app, &call, &Key::global(kind, &name), &headers, body).await
+}
+
+/// POST of a document in a mesh: what a PUT of it would do.
+pub(super) async fn try_in_mesh(
+    State(app): State<Shared>,
+    Path((mesh, path, name)): Path<(String, String, String)>,
+    call: Call,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let kind = kind_of(&path, Scope::Mesh)?;
+    dry_run(&app, &call, &Key::new(kind, &mesh, &name), &headers, body).await
+}
+
+/// The same for a mesh, whose paths are their own.
+pub(super) async fn try_mesh(
+    State(app): State<Shared>,
+    Path(name): Path<String>,
+    call: Call,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    dry_run(&app, &call, &Key::global(Kind::MESH, &name), &headers, body).await
+}
+
+/// The same for a dataplane, whose paths are their own.
+pub(super) async fn try_dataplane(
+    State(app): State<Shared>,
+    Path((mesh, name)): Path<(String, String)>,
+    call: Call,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    dry_run(&app, &call, &Key::new(Kind::DATAPLANE, &mesh, &name), &headers, body).await
+}
+
 async fn put(app: &App, call: &Call, key: Key, headers: &HeaderMap, content: Body) -> Answer {
+    let given = accept(app, call, &key, headers, content).await?;
+    let (outcome, revision) = store(app, &key, &given).await?;
+    if let Some(revision) = revision {
+        app.settle(revision).await;
+    }
+    tracing::info!(%key, user = %call.user, %outcome, "resource written");
+    let status = if outcome == Outcome::Created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(answer(status, &given, Map::new()))
+}
+
+async fn dry_run(app: &App, call: &Call, key: &Key, headers: &HeaderMap, content: Body) -> Answer {
+    let given = accept(app, call, key, headers, content).await?;
+    let plan = Plan::make(app, key, &given).await?;
+    let document = Document::of(&plan.after).map_err(|error| Problem::undecodable(&error))?;
+    let brought = plan.ops.iter().map(|op| op.key().to_string()).filter(|other| *other != key.to_string());
+    let body = [
+        ("outcome".to_owned(), json!(plan.outcome.to_string())),
+        ("resource".to_owned(), json!(document)),
+        ("brings".to_owned(), brought.collect()),
+    ];
+    Ok(answer(StatusCode::OK, &given, body.into_iter().collect()))
+}
+
+/// What every write goes through before anything is looked up.
+async fn accept(
+    app: &App,
+    call: &Call,
+    key: &Key,
+    headers: &HeaderMap,
+    content: Body,
+) -> Result<Given, Failure> {
     // Read in any case: a caller that is still sending does not read an early answer.
     let content = body::read(content).await;
     body::require_json(headers).map_err(Failure::Plain)?;
     app.require_writable(key.kind)?;
     app.require_access(&call.user, key.kind)?;
-    require_mesh(app, &key).await?;
-    let given = Given::read(&key, &content?)?;
-    let (created, revision) = store(app, &key, &given).await?;
-    if let Some(revision) = revision {
-        app.settle(revision).await;
-    }
-    tracing::info!(%key, user = %call.user, created, "resource written");
-    Ok(answer(created, &given))
+    require_mesh(app, key).await?;
+    Ok(Given::read(key, &content?)?)
 }
 
 /// Refuses a mesh that is neither in the index nor, because the index may be behind, in the store.
@@ -147,22 +219,63 @@ fn unparsable(kind: Kind, object: &Map<String, Value>, error: &ParseError) -> Pr
     }
 }
 
-/// Writes by compare-and-swap; answers whether the resource is new, and the revision unless nothing changed.
-async fn store(app: &App, key: &Key, given: &Given) -> Result<(bool, Option<Revision>), Problem> {
-    for _ in 0..RETRIES {
+/// What a write does to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Created,
+    Updated,
+    Unchanged,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Unchanged => "unchanged",
+        })
+    }
+}
+
+/// A write that has passed every check.
+struct Plan {
+    outcome: Outcome,
+    /// The resource as it is afterwards.
+    after: Arc<Resource>,
+    /// What is to be committed: nothing when nothing changes.
+    ops: Vec<Op>,
+}
+
+impl Plan {
+    async fn make(app: &App, key: &Key, given: &Given) -> Result<Self, Problem> {
         let stored = app.api.store.get(key).await.map_err(|error| Problem::store(FIND, &error))?;
         check(app, key, given, stored.as_ref())?;
         let now = App::now();
-        let ops = match &stored {
-            None => create(app, key, given, now).await?,
-            Some(stored) => match update(app, given, stored, now)? {
-                Some(op) => vec![op],
-                None => return Ok((false, None)),
-            },
+        let Some(stored) = stored else {
+            let after = Arc::new(created(app, key, given, now)?);
+            let mut ops = vec![Op::Put(Arc::clone(&after), Expect::Absent)];
+            ops.extend(belongings(app, key, given).await?.into_iter().map(Op::create));
+            return Ok(Self { outcome: Outcome::Created, after, ops });
         };
-        let title = if stored.is_none() { CREATE } else { UPDATE };
+        let after = Arc::new(updated(app, given, &stored, now)?);
+        if after.same_content(&stored.resource) {
+            return Ok(Self { outcome: Outcome::Unchanged, after: stored.resource, ops: Vec::new() });
+        }
+        let ops = vec![Op::Put(Arc::clone(&after), Expect::At(stored.revision))];
+        Ok(Self { outcome: Outcome::Updated, after, ops })
+    }
+}
+
+/// Writes by compare-and-swap; answers with the revision unless nothing changed.
+async fn store(app: &App, key: &Key, given: &Given) -> Result<(Outcome, Option<Revision>), Problem> {
+    for _ in 0..RETRIES {
+        let Plan { outcome, ops, .. } = Plan::make(app, key, given).await?;
+        if outcome == Outcome::Unchanged {
+            return Ok((outcome, None));
+        }
+        let title = if outcome == Outcome::Created { CREATE } else { UPDATE };
         match commit(app, key, ops).await {
-            Ok(revision) => return Ok((stored.is_none(), Some(revision))),
+            Ok(revision) => return Ok((outcome, Some(revision))),
             Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(Problem::store(title, &error)),
         }
@@ -218,26 +331,29 @@ fn check_workload(plane: &Plane, labels: &Labels) -> Result<(), Problem> {
     )))
 }
 
-async fn create(app: &App, key: &Key, given: &Given, now: Timestamp) -> Result<Vec<Op>, Problem> {
+fn created(app: &App, key: &Key, given: &Given, now: Timestamp) -> Result<Resource, Problem> {
     let violations = validation::check_display_name(key.kind, &key.name);
     if !violations.is_empty() {
         return Err(Problem::invalid(CREATE, &violations));
     }
     let mut builder = given.resource.to_builder().labels(computed(app, given)).at(now);
     builder.status = key.kind.empty_status.map(model::Payload::from_bytes);
-    let mut ops = vec![Op::create(builder.build())];
-    if key.kind == Kind::MESH && app.api.mesh_defaults {
-        let skip = given.resource.spec::<Mesh>().map_err(|error| Problem::undecodable(&error))?;
-        let belongings =
-            defaults::of_mesh(&*app.api.store, app.plane(), &key.name, &skip.skip_creating_initial_policies);
-        let belongings = belongings.await.map_err(|error| Problem::defaults(CREATE, &error))?;
-        ops.extend(belongings.into_iter().map(Op::create));
-    }
-    Ok(ops)
+    Ok(builder.build())
 }
 
-/// The write of an update; `None` when it changes nothing.
-fn update(app: &App, given: &Given, stored: &Stored, now: Timestamp) -> Result<Option<Op>, Problem> {
+/// What comes with a new resource: a mesh has its signing key and first policies.
+async fn belongings(app: &App, key: &Key, given: &Given) -> Result<Vec<Resource>, Problem> {
+    if key.kind != Kind::MESH || !app.api.mesh_defaults {
+        return Ok(Vec::new());
+    }
+    let skip = given.resource.spec::<Mesh>().map_err(|error| Problem::undecodable(&error))?;
+    let of_mesh =
+        defaults::of_mesh(&*app.api.store, app.plane(), &key.name, &skip.skip_creating_initial_policies);
+    of_mesh.await.map_err(|error| Problem::defaults(CREATE, &error))
+}
+
+/// A stored resource with what is given in its place.
+fn updated(app: &App, given: &Given, stored: &Stored, now: Timestamp) -> Result<Resource, Problem> {
     let before = &stored.resource;
     let labels = computed(app, given);
     let stays = checks::check_immutable(&computed_of(app, before, before.labels()), &labels);
@@ -248,11 +364,7 @@ fn update(app: &App, given: &Given, stored: &Stored, now: Timestamp) -> Result<O
     builder.created = before.created();
     builder.modified = now;
     builder.status = before.raw_status().cloned();
-    let after = builder.build();
-    if after.same_content(before) {
-        return Ok(None);
-    }
-    Ok(Some(Op::Put(Arc::new(after), Expect::At(stored.revision))))
+    Ok(builder.build())
 }
 
 fn computed(app: &App, given: &Given) -> Labels {
@@ -271,10 +383,11 @@ fn listeners(resource: &Resource) -> Option<ZoneListeners> {
     Some(ZoneListeners::of(resource.spec::<Dataplane>().ok()?))
 }
 
-fn answer(created: bool, given: &Given) -> Response {
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+fn answer(status: StatusCode, given: &Given, mut body: Map<String, Value>) -> Response {
     let warnings = advice::warnings(given.resource.kind(), given.object.get("spec").unwrap_or(&Value::Null));
-    let body = if warnings.is_empty() { json!({}) } else { json!({"warnings": warnings}) };
+    if !warnings.is_empty() {
+        body.insert("warnings".to_owned(), json!(warnings));
+    }
     let mut response = json::reply(status, &body);
     for field in &given.unknown {
         // RFC 9111 dropped the header, but every client shows it: code 299, no agent, quoted text.

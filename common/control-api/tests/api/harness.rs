@@ -88,6 +88,14 @@ impl Server {
         Self { store, router: control_api::router(config, api), _tasks: tasks }
     }
 
+    /// The answer to a GET of the local administrator, its body unread.
+    pub(crate) async fn stream(&self, path: &str) -> axum::response::Response {
+        let mut request = request("GET", path).body(Body::empty()).unwrap();
+        let peer: SocketAddr = LOCAL.parse().unwrap();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>, peer: &str) -> Answer {
         let mut request = request;
         let peer: SocketAddr = peer.parse().unwrap();

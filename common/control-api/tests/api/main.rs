@@ -11,3 +11,4 @@ mod lists;
 mod metrics;
 mod resources;
 mod served;
+mod watch;

@@ -149,3 +149,46 @@ async fn identifiers_and_formats() {
     let bad = server.get("/meshes/default/meshtimeouts/t?format=xml").await;
     assert_eq!(bad.json()["causes"][0]["field"], "format");
 }
+
+#[tokio::test]
+async fn a_dry_run_tells_what_a_write_would_do_and_does_nothing() {
+    let server = Server::start(standalone()).await;
+    server.mesh("default").await;
+    let path = "/meshes/default/meshtimeouts/t";
+    let dry_run = format!("{path}/_dry-run");
+    let mut document = timeout("default", "t", None);
+
+    let answer = server.call("POST", &dry_run, document.to_string()).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    let told = answer.json();
+    assert_eq!((&told["outcome"], &told["brings"]), (&json!("created"), &json!([])));
+    assert_eq!(told["resource"]["labels"]["kuma.io/origin"], "zone");
+    assert_eq!(server.get(path).await.status, StatusCode::NOT_FOUND);
+
+    server.put(path, document.clone()).await;
+    let told = server.call("POST", &dry_run, document.to_string()).await.json();
+    assert_eq!((&told["outcome"], &told["resource"]), (&json!("unchanged"), &server.get(path).await.json()));
+
+    document["spec"]["to"][0]["default"]["connectionTimeout"] = json!("90s");
+    let told = server.call("POST", &dry_run, document.to_string()).await.json();
+    assert_eq!(told["outcome"], "updated");
+    assert_eq!(told["resource"]["spec"]["to"][0]["default"]["connectionTimeout"], "1m30s");
+    let stored = server.get(path).await.json();
+    assert_eq!(stored["spec"]["to"][0]["default"]["connectionTimeout"], "5s");
+
+    document["spec"]["to"][0]["default"]["connectionTimeout"] = json!("-1s");
+    let answer = server.call("POST", &dry_run, document.to_string()).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(answer.text.contains("connectionTimeout"), "{}", answer.text);
+
+    let mesh = json!({"type": "Mesh", "name": "next"});
+    let told = server.call("POST", "/meshes/next/_dry-run", mesh.to_string()).await.json();
+    assert!(
+        told["brings"].as_array().unwrap().contains(&json!("MeshTimeout next/mesh-timeout-all-next")),
+        "{told}"
+    );
+    assert_eq!(server.get("/meshes/next").await.status, StatusCode::NOT_FOUND);
+    let proxy = dataplane("default", "d").to_string();
+    let told = server.call("POST", "/meshes/default/dataplanes/d/_dry-run", proxy).await.json();
+    assert_eq!(told["outcome"], "created");
+}
