@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .type_name_domain(["."], "type.googleapis.com")
         .include_file("protos.rs");
     let mut descriptors = config.load_fds(ROOTS, &["proto", ENVOY_PROTO])?;
-    // Comments stay for the doc comments of our own messages; those of other projects are not rustdoc.
+    // Comments stay for the doc comments and schemas of our own messages; those of other projects are not rustdoc.
     for file in &mut descriptors.file {
         if !file.package().starts_with("kuma.") {
             file.source_code_info = None;
@@ -42,9 +42,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     tonic_prost_build::configure().compile_fds_with_config(descriptors.clone(), config)?;
 
-    for file in &mut descriptors.file {
-        file.source_code_info = None;
-    }
     let path =
         PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("descriptors.bin");
     std::fs::write(path, descriptors.encode_to_vec())?;

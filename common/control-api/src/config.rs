@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use auth::access::AccessControl;
 use serde::{Deserialize, Serialize};
 
+use crate::OriginPattern;
+
 /// The section `api`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
@@ -22,6 +24,9 @@ pub struct ApiConfig {
     pub localhost_is_admin: bool,
     /// Serve callers without a token too, as the anonymous user: they read and write all but secrets.
     pub allow_anonymous: bool,
+    /// Origins whose web pages may read answers: whole origins such as `https://mesh.example`, or regular
+    /// expressions that match a whole origin. None by default.
+    pub cors_allowed_domains: Vec<OriginPattern>,
     /// Refuse every write.
     pub read_only: bool,
     /// Whether tokens can be issued here.
@@ -43,6 +48,7 @@ impl Default for ApiConfig {
             https: HttpsConfig::default(),
             localhost_is_admin: true,
             allow_anonymous: false,
+            cors_allowed_domains: Vec::new(),
             read_only: false,
             enable_token_issuer: true,
             unsafe_delete: false,

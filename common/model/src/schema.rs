@@ -1,5 +1,7 @@
 //! Fields that a kind does not know: they are accepted, as the wire demands, and reported with the nearest
-//! known field.
+//! known field. [`document_schema`] describes every kind.
+
+mod document;
 
 use prost_reflect::{FieldDescriptor, Kind as FieldKind, MessageDescriptor};
 use serde_json::Value;
@@ -7,6 +9,8 @@ use serde_json::Value;
 use crate::Kind;
 use crate::payload::SpecFormat;
 use crate::spec::json_spec_of;
+
+pub use document::{document_schema, spec_schema};
 
 /// A field that no schema knows, with the nearest one that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]

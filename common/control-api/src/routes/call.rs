@@ -60,10 +60,11 @@ impl IntoResponse for Failure {
 }
 
 /// The router's own errors are plain text, as the peer's are.
-pub(super) fn plain(status: StatusCode) -> Response {
+pub(crate) fn plain(status: StatusCode) -> Response {
     let text = match status {
         StatusCode::NOT_FOUND => "404: Page Not Found",
         StatusCode::METHOD_NOT_ALLOWED => "405: Method Not Allowed",
+        StatusCode::NOT_ACCEPTABLE => "406: Not Acceptable",
         _ => "415: Unsupported Media Type",
     };
     (status, text).into_response()

@@ -15,6 +15,11 @@ use crate::problem::Problem;
 /// Kinds that have hostnames.
 const SERVICES: [Kind; 3] = [Kind::MESH_SERVICE, Kind::MESH_EXTERNAL_SERVICE, Kind::MESH_MULTI_ZONE_SERVICE];
 
+/// Whether a kind has hostnames.
+pub(super) fn has_hostnames(kind: Kind) -> bool {
+    SERVICES.contains(&kind)
+}
+
 #[derive(Serialize)]
 struct Hostnames {
     items: Vec<Hostname>,
@@ -38,7 +43,7 @@ pub(super) async fn list(
     Path((mesh, path, name)): Path<(String, String, String)>,
     _call: Call,
 ) -> Answer {
-    let Some(kind) = Kind::by_path(&path).filter(|kind| SERVICES.contains(kind)) else {
+    let Some(kind) = Kind::by_path(&path).filter(|kind| has_hostnames(*kind)) else {
         return Err(not_a_service());
     };
     let snapshot = app.snapshot();

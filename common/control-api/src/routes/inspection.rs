@@ -11,29 +11,35 @@ mod rules;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::get;
 use model::{Key, Kind, Resource};
 use policy::{PolicySet, Proxy, Selected};
 use store::Snapshot;
 
-use crate::app::{App, Shared};
+use super::PAGING;
+use crate::app::App;
+use crate::endpoint::Endpoint;
 use crate::problem::Problem;
 
-/// The routes of inspection.
-pub(super) fn router() -> Router<Shared> {
-    const PROXY: &str = "/meshes/{mesh}/dataplanes/{name}";
-    let at = |path: &str| format!("{PROXY}/{path}");
-    Router::new()
-        .route(&at("_layout"), get(layout::get))
-        .route(&at("_policies"), get(policies::of_proxy))
-        .route(&at("_rules"), get(rules::get))
-        .route(&at("_inbounds/{kri}/_policies"), get(policies::of_inbound))
-        .route(&at("_outbounds/{kri}/_policies"), get(policies::of_outbound))
-        .route(&at("_outbounds/{kri}/_routes"), get(policies::routes))
-        .route(&at("_outbounds/{kri}/_routes/{route}/_policies"), get(policies::of_route))
-        .route("/meshes/{mesh}/meshservices/{name}/_dataplanes", get(dataplanes::of_service))
-        .route("/meshes/{mesh}/{path}/{name}/_resources/dataplanes", get(dataplanes::of_policy))
+/// The paths of inspection.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let at = |path: &str| Endpoint::at(format!("/meshes/{{mesh}}/dataplanes/{{name}}/{path}"));
+    vec![
+        at("_layout").get(layout::get, "The inbounds, outbounds and listeners of a proxy"),
+        at("_policies").get(policies::of_proxy, "Policies for a proxy as a whole"),
+        at("_rules").get(rules::get, "Every rule that concerns a proxy"),
+        at("_inbounds/{kri}/_policies").get(policies::of_inbound, "Policies for an inbound"),
+        at("_outbounds/{kri}/_policies").get(policies::of_outbound, "Policies for an outbound"),
+        at("_outbounds/{kri}/_routes").get(policies::routes, "The routes of an outbound"),
+        at("_outbounds/{kri}/_routes/{route}/_policies")
+            .get(policies::of_route, "Policies for a route of an outbound"),
+        Endpoint::at("/meshes/{mesh}/meshservices/{name}/_dataplanes")
+            .get(dataplanes::of_service, "The proxies that serve a MeshService")
+            .query(&PAGING),
+        Endpoint::at("/meshes/{mesh}/{path}/{name}/_resources/dataplanes")
+            .of(|kind| kind.policy.is_some())
+            .get(dataplanes::of_policy, "The proxies that a policy selects")
+            .query(&PAGING),
+    ]
 }
 
 /// A proxy and what its policies are found in.

@@ -87,6 +87,11 @@ pub(super) async fn legacy_zone(State(app): State<Shared>, Path(name): Path<Stri
     one(&app, &call, &Key::global(Kind::ZONE, &name))
 }
 
+/// Whether a kind has an insight.
+pub(super) fn is_observed(kind: Kind) -> bool {
+    insight_of(kind).is_some()
+}
+
 /// Passes on kinds that have an insight.
 fn observed(kind: Kind) -> Result<Kind, Failure> {
     match insight_of(kind) {

@@ -8,7 +8,7 @@ use auth::token::{SigningKey, UserClaims, ZoneClaims, issue, verify};
 use axum::body::Body;
 use axum::http::StatusCode;
 use control_api::defaults::{self, DefaultsConfig};
-use control_api::{ApiConfig, NoProxies};
+use control_api::{ApiConfig, NoProxies, OriginPattern};
 use model::labels::Plane;
 use model::{Key, Kind};
 use serde_json::json;
@@ -205,4 +205,64 @@ async fn a_read_only_api_and_an_open_one() {
     assert_eq!(remote(&server, "GET", "/meshes", None, "").await.status, StatusCode::OK);
     assert_eq!(remote(&server, "GET", "/secrets", None, "").await.status, StatusCode::FORBIDDEN);
     assert_eq!(remote(&server, "GET", "/config", None, "").await.json(), json!({"some": "config"}));
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_read_only_where_they_are_allowed() {
+    let allowed = ["https://mesh.example", r"https://[a-z]+\.trusted\.example"];
+    let config = ApiConfig {
+        cors_allowed_domains: allowed.map(|text| OriginPattern::parse(text).unwrap()).to_vec(),
+        ..ApiConfig::default()
+    };
+    let open = Server::with(standalone(), config, Arc::new(NoProxies)).await;
+    let closed = Server::start(standalone()).await;
+    let ask = async |server: &Server, method: &str, origin: &str| {
+        let request = request(method, "/").header("origin", origin);
+        let request = request.header("access-control-request-method", "PUT");
+        let answer = server.send(request.body(Body::empty()).unwrap(), REMOTE).await;
+        let header = |name: &str| answer.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        (answer.status, header("access-control-allow-origin"), header("access-control-allow-methods"))
+    };
+    for origin in ["https://mesh.example", "https://team.trusted.example"] {
+        let (status, told, _) = ask(&open, "GET", origin).await;
+        assert_eq!((status, told.as_deref()), (StatusCode::OK, Some(origin)));
+        let (status, told, methods) = ask(&open, "OPTIONS", origin).await;
+        assert_eq!((status, told.as_deref()), (StatusCode::OK, Some(origin)), "asked without a token");
+        assert!(methods.unwrap().contains("PUT"));
+    }
+    for origin in ["https://evil.example", "https://mesh.example.evil.test", "null"] {
+        assert_eq!(ask(&open, "GET", origin).await.1, None, "{origin}");
+        assert_eq!(ask(&open, "OPTIONS", origin).await.1, None, "{origin}");
+    }
+    assert_eq!(ask(&closed, "GET", "https://mesh.example").await.1, None);
+}
+
+#[tokio::test]
+async fn the_description_of_the_api_is_open() {
+    let (server, _) = started().await;
+    let answer = remote(&server, "GET", "/openapi.json", None, "").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let paths = answer.json()["paths"].as_object().unwrap().clone();
+    assert!(paths.contains_key("/meshes/{mesh}/meshtimeouts/{name}"), "{:?}", paths.keys());
+    let page = remote(&server, "GET", "/docs", None, "").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.headers["content-type"].to_str().unwrap().starts_with("text/html"));
+    assert_eq!(remote(&server, "GET", "/meshes", None, "").await.status, StatusCode::UNAUTHORIZED);
+}
+
+/// Whatever the description lists is served, and nothing is described that is not.
+#[tokio::test]
+async fn what_is_described_is_served() {
+    let server = Server::start(standalone()).await;
+    let document = server.get("/openapi.json").await.json();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            let concrete = path.replace("{admin}", "stats").replace(['{', '}'], "");
+            let answer = server.stream_of(&method.to_uppercase(), &concrete).await;
+            let unknown = answer.status() == StatusCode::METHOD_NOT_ALLOWED
+                || (answer.status() == StatusCode::NOT_FOUND
+                    && answer.headers()["content-type"] != "application/json");
+            assert!(!unknown, "{method} {path}: {}", answer.status());
+        }
+    }
 }

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use serde_json::json;
 
-use crate::harness::{Server, dataplane, federated, request, standalone, timeout};
+use crate::harness::{LOCAL, Server, dataplane, federated, request, standalone, timeout};
 
 #[tokio::test]
 async fn the_document_has_its_keys_in_order() {
@@ -113,6 +113,24 @@ async fn only_json_is_taken() {
     let media = "application/json; charset=utf-8".parse().unwrap();
     with_charset.headers_mut().insert("content-type", media);
     assert_eq!(server.send(with_charset, crate::harness::LOCAL).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn who_takes_no_json_gets_none() {
+    let server = Server::start(standalone()).await;
+    let ask = async |path: &str, accept: &str| {
+        let request = request("GET", path).header("accept", accept).body(Body::empty()).unwrap();
+        server.send(request, LOCAL).await
+    };
+    for accept in ["text/html", "application/yaml", "application/json;q=0"] {
+        let answer = ask("/meshes", accept).await;
+        assert_eq!(answer.status, StatusCode::NOT_ACCEPTABLE, "{accept}");
+        assert_eq!(answer.text, "406: Not Acceptable");
+    }
+    for accept in ["*/*", "application/*", "text/html, application/json"] {
+        assert_eq!(ask("/meshes", accept).await.status, StatusCode::OK, "{accept}");
+    }
+    assert_eq!(ask("/docs", "text/html").await.status, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -90,7 +90,12 @@ impl Server {
 
     /// The answer to a GET of the local administrator, its body unread.
     pub(crate) async fn stream(&self, path: &str) -> axum::response::Response {
-        let mut request = request("GET", path).body(Body::empty()).unwrap();
+        self.stream_of("GET", path).await
+    }
+
+    /// The answer to a request without a body of the local administrator, its body unread.
+    pub(crate) async fn stream_of(&self, method: &str, path: &str) -> axum::response::Response {
+        let mut request = request(method, path).body(Body::empty()).unwrap();
         let peer: SocketAddr = LOCAL.parse().unwrap();
         request.extensions_mut().insert(ConnectInfo(peer));
         self.router.clone().oneshot(request).await.unwrap()

@@ -9,6 +9,7 @@ mod hostile;
 mod inspection;
 mod lists;
 mod metrics;
+mod peer_client;
 mod resources;
 mod served;
 mod watch;
