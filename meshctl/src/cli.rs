@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{apply, completion, config, delete, generate, get, inspect, status};
+use crate::commands::{
+    apply, completion, config, delete, diff, explain, export, generate, get, inspect, status,
+};
 use crate::server::ServerArgs;
 
 const EXAMPLES: &str = "Examples:
@@ -34,6 +36,18 @@ pub(crate) enum Command {
     /// Create or update resources from files, folders or standard input.
     #[command(after_help = apply::EXAMPLES)]
     Apply(apply::Args),
+    /// Show what an apply would change.
+    #[command(after_help = diff::EXAMPLES)]
+    Diff(diff::Args),
+    /// Show what a kind and its fields mean.
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::Args),
+    /// Print everything that users wrote on a control plane.
+    #[command(after_help = export::EXPORT_EXAMPLES)]
+    Export(export::ExportArgs),
+    /// Write what was exported from another control plane.
+    #[command(after_help = export::IMPORT_EXAMPLES)]
+    Import(export::ImportArgs),
     /// Delete resources.
     #[command(after_help = delete::EXAMPLES)]
     Delete(delete::Args),

@@ -2,6 +2,7 @@
 
 mod address;
 mod connection;
+mod lines;
 mod problem;
 
 use std::sync::Arc;
@@ -12,11 +13,13 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCAT
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
 use runtime::tls::{TlsError, Trust, client_config};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_rustls::TlsConnector;
 
 pub(crate) use address::Address;
 use connection::{Connection, ExchangeError};
+pub(crate) use lines::Lines;
 pub(crate) use problem::Problem;
 use problem::clean;
 
@@ -91,6 +94,11 @@ impl Answer {
         Self { status, warnings, body }
     }
 
+    /// The document in the answer to `path`.
+    pub(crate) fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        json(path, &self.body)
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -140,8 +148,24 @@ impl Client {
     }
 
     pub(crate) async fn get_json(&mut self, path: &str) -> Result<Value, ClientError> {
-        let answer = self.get(path).await?;
-        json(path, &answer.body)
+        self.get(path).await?.read(path)
+    }
+
+    /// Opens a stream of lines, one JSON document each, over a connection of its own.
+    pub(crate) async fn follow(&mut self, path: &str) -> Result<Lines, ClientError> {
+        let opening = async {
+            let connection = Connection::open(&self.address, self.tls.as_ref()).await?;
+            let request = self.request(&Method::GET, path, &Bytes::new())?;
+            connection.stream(request).await.map_err(|error| self.broken(error))
+        };
+        let late = |_| ClientError::Late { address: self.address.to_string() };
+        let (head, mut body) = tokio::time::timeout(PATIENCE, opening).await.map_err(late)??;
+        if head.status.is_success() {
+            return Ok(Lines::new(path, body));
+        }
+        // Error documents are short: one part holds them.
+        let body = body.next().await.and_then(Result::ok).unwrap_or_default();
+        Err(ClientError::Problem(Box::new(Problem::read(head.status, None, &body))))
     }
 
     /// The items of a list, from all its pages. `query` holds filters, already encoded.
@@ -238,7 +262,7 @@ impl Client {
             .uri(self.address.target(path))
             .header(HOST, self.address.authority())
             .header(USER_AGENT, concat!("meshctl/", env!("CARGO_PKG_VERSION")))
-            .header(ACCEPT, "application/json");
+            .header(ACCEPT, "application/json, application/x-ndjson, text/plain");
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -257,7 +281,7 @@ fn bearer(token: &str) -> Result<HeaderValue, ClientError> {
     Ok(value)
 }
 
-fn json(path: &str, body: &[u8]) -> Result<Value, ClientError> {
+fn json<T: DeserializeOwned>(path: &str, body: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(body)
         .map_err(|error| ClientError::Answer { path: path.to_owned(), reason: error.to_string() })
 }

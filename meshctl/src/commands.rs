@@ -4,6 +4,9 @@ pub(crate) mod apply;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod delete;
+pub(crate) mod diff;
+pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod get;
 pub(crate) mod inspect;
@@ -22,6 +25,10 @@ pub(crate) async fn run(cli: Cli, terminal: &mut Terminal, now: Timestamp) -> Re
     match cli.command {
         Command::Get(args) => get::run(args, &mut server.client(terminal)?, terminal, now).await,
         Command::Apply(args) => apply::run(args, &server, terminal).await,
+        Command::Diff(args) => diff::run(&args, &server, terminal).await,
+        Command::Export(args) => export::export(args, &mut server.client(terminal)?, terminal).await,
+        Command::Import(args) => export::import(args, &mut server.client(terminal)?, terminal).await,
+        Command::Explain(args) => explain::run(&args, terminal),
         Command::Delete(args) => delete::run(args, &mut server.client(terminal)?, terminal).await,
         Command::Inspect(command) => {
             inspect::run(command, &mut server.client(terminal)?, terminal, now).await

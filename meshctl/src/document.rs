@@ -84,6 +84,22 @@ pub(crate) fn write_all(out: &mut dyn Write, format: Format, documents: &[Value]
     }
 }
 
+/// Writes what happened to a document: a line of JSON, or a document of YAML under a comment.
+pub(crate) fn write_event(
+    out: &mut dyn Write,
+    format: Format,
+    event: &str,
+    document: &Value,
+) -> Result<(), Error> {
+    if format == Format::Json {
+        let line = serde_json::json!({"type": event, "object": document});
+        serde_json::to_writer(&mut *out, &line)?;
+        return Ok(writeln!(out)?);
+    }
+    writeln!(out, "--- # {event}")?;
+    yaml(out, document)
+}
+
 fn json(out: &mut dyn Write, document: &impl Serialize) -> Result<(), Error> {
     serde_json::to_writer_pretty(&mut *out, document)?;
     Ok(writeln!(out)?)

@@ -34,6 +34,12 @@ pub(crate) enum Error {
     /// The server's answer does not have the shape that the API promises.
     #[error("the answer to {what} is not understood: {reason}")]
     Answer { what: String, reason: String },
+    /// `diff` found differences, and has shown them.
+    #[error("something would change")]
+    Differs,
+    /// `diff` could not find out.
+    #[error(transparent)]
+    Untold(Box<Error>),
     #[error("cannot write YAML: {0}")]
     Yaml(String),
     #[error("cannot write the output")]

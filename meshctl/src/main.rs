@@ -6,6 +6,8 @@ mod client;
 mod commands;
 mod config_file;
 mod document;
+mod dry_run;
+mod entries;
 mod error;
 mod kinds;
 mod overview;
@@ -31,10 +33,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // The reader, for example `head`, has what it wanted.
         Err(Error::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Error::Differs) => ExitCode::FAILURE,
         Err(error) => {
             // Nothing is left to tell it to when standard error is closed too.
             let _ = terminal.error(&error);
-            ExitCode::FAILURE
+            // As diff(1) has it: 1 is for differences.
+            if matches!(error, Error::Untold(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -43,6 +47,7 @@ fn run(cli: cli::Cli, terminal: &mut Terminal) -> Result<(), Error> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let now = Timestamp::from_system(std::time::SystemTime::now());
-    runtime.block_on(commands::run(cli, terminal, now))?;
-    Ok(terminal.flush()?)
+    let done = runtime.block_on(commands::run(cli, terminal, now));
+    terminal.flush()?;
+    done
 }

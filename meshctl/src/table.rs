@@ -14,6 +14,11 @@ impl Table {
         Self { rows: vec![headings.into_iter().map(str::to_owned).collect()] }
     }
 
+    /// Without headings: more rows of a table that has them.
+    pub(crate) fn bare() -> Self {
+        Self { rows: Vec::new() }
+    }
+
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
     }

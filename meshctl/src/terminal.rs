@@ -44,11 +44,6 @@ impl Terminal {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
-
-    #[cfg(test)]
-    pub(crate) fn sink() -> Self {
-        Self { out: Box::new(io::sink()), err: Box::new(io::sink()) }
-    }
 }
 
 /// An error and its causes in one text.

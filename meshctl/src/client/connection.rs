@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -32,8 +33,8 @@ pub(super) enum ExchangeError {
     Body(String),
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -65,6 +66,20 @@ impl Connection {
         self.driver.is_some() && !self.sender.is_closed()
     }
 
+    /// Sends a request whose answer goes on for long. The connection is the body's from then on.
+    pub(super) async fn stream(
+        self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(http::response::Parts, Stream), ExchangeError> {
+        let Self { mut sender, mut driver } = self;
+        let answer = async move {
+            sender.ready().await.map_err(ExchangeError::NoAnswer)?;
+            sender.send_request(request).await.map_err(ExchangeError::NoAnswer)
+        };
+        let (head, body) = drive(&mut driver, answer).await?.into_parts();
+        Ok((head, Stream { body, driver }))
+    }
+
     pub(super) async fn exchange(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -78,19 +93,46 @@ impl Connection {
             let body = body.map_err(|error| ExchangeError::Body(error.to_string()))?;
             Ok((head, body.to_bytes()))
         };
-        let mut answer = std::pin::pin!(answer);
-        let Some(running) = driver else { return answer.await };
-        tokio::select! {
-            answer = answer.as_mut() => answer,
-            () = running.as_mut() => {
-                *driver = None;
-                answer.await
+        drive(driver, answer).await
+    }
+}
+
+/// A body that comes bit by bit, and the connection that it comes over.
+pub(super) struct Stream {
+    body: Incoming,
+    driver: Option<Driver>,
+}
+
+impl Stream {
+    /// The next bytes; `None` at the end.
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, hyper::Error>> {
+        loop {
+            match drive(&mut self.driver, self.body.frame()).await? {
+                Err(error) => return Some(Err(error)),
+                Ok(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Some(Ok(data));
+                    }
+                }
             }
         }
     }
 }
 
-async fn connect(address: &Address, tls: Option<&TlsConnector>) -> Result<Box<dyn Stream>, ClientError> {
+/// Moves the bytes of a connection while something waits for them.
+async fn drive<T>(driver: &mut Option<Driver>, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let Some(running) = driver else { return work.await };
+    tokio::select! {
+        done = work.as_mut() => done,
+        () = running.as_mut() => {
+            *driver = None;
+            work.await
+        }
+    }
+}
+
+async fn connect(address: &Address, tls: Option<&TlsConnector>) -> Result<Box<dyn Transport>, ClientError> {
     let unreachable = |reason: String| ClientError::Unreachable { address: address.to_string(), reason };
     let tcp = TcpStream::connect((address.host(), address.port())).await;
     let tcp = tcp.map_err(|error| unreachable(error.to_string()))?;

@@ -12,6 +12,8 @@ const MAX_TEXT: usize = 1000;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
+    /// Whether the body was no error document.
+    is_foreign: bool,
     title: String,
     detail: String,
     /// Field and what is wrong with it.
@@ -28,7 +30,8 @@ impl Problem {
         if detail.is_empty() {
             detail = text("details");
         }
-        if title.is_empty() && detail.is_empty() {
+        let is_foreign = title.is_empty() && detail.is_empty();
+        if is_foreign {
             detail = match location {
                 Some(location) => format!("the answer leads to {location}: use that address"),
                 None => String::from_utf8_lossy(body).chars().take(MAX_TEXT).collect(),
@@ -41,7 +44,12 @@ impl Problem {
         if fields.is_empty() {
             fields = listed(&document, "causes", "message");
         }
-        Self { status, title: clean(&title), detail: clean(&detail), fields }
+        Self { status, is_foreign, title: clean(&title), detail: clean(&detail), fields }
+    }
+
+    /// Whether a router says this, which does not know the path: it has no error document.
+    pub(crate) fn is_of_router(&self) -> bool {
+        self.is_foreign && matches!(self.status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
     }
 
     /// What may help whoever was refused.

@@ -1,6 +1,7 @@
 //! `get`: resources of one kind, as a table or as documents.
 
 mod columns;
+mod watch;
 
 use model::{Kind, Timestamp};
 
@@ -19,6 +20,7 @@ pub(crate) fn examples() -> String {
   meshctl get dataplanes --mesh demo
   meshctl get msvc --all-meshes -l kuma.io/zone=east
   meshctl get meshtimeout slow -o yaml
+  meshctl get dataplanes --watch
 
 {kinds}"
     )
@@ -36,9 +38,15 @@ pub(crate) struct Args {
     /// List the resources of every mesh.
     #[arg(long, short = 'A', conflicts_with_all = ["mesh", "name"])]
     all_meshes: bool,
-    /// List only resources with this label; may be repeated.
-    #[arg(long = "label", short, value_name = "KEY=VALUE", value_parser = label, conflicts_with = "name")]
+    /// List only resources with this label; may be repeated, or hold several with commas between.
+    #[arg(long = "label", short, value_name = "KEY=VALUE", value_parser = label, value_delimiter = ',', conflicts_with = "name")]
     labels: Vec<(String, String)>,
+    /// List only resources whose name contains this.
+    #[arg(long, value_name = "PART", conflicts_with = "name")]
+    name_contains: Option<String>,
+    /// Then show every change as it happens, until interrupted.
+    #[arg(long, short, conflicts_with = "name")]
+    watch: bool,
     /// How to print them.
     #[arg(long, short, value_enum, default_value_t = Format::Table)]
     output: Format,
@@ -58,6 +66,12 @@ pub(crate) async fn run(
     now: Timestamp,
 ) -> Result<(), Error> {
     let kind = kinds::resolve(&args.kind)?;
+    let filters = filters(&args.labels, args.name_contains.as_deref());
+    if args.watch {
+        let mesh = (!args.all_meshes).then_some(args.mesh.as_str());
+        let path = format!("{}/_watch?{filters}", kinds::collection(kind, mesh));
+        return watch::run(kind, path.trim_end_matches('?'), args.output, client, terminal, now).await;
+    }
     let is_table = args.output == Format::Table;
     // Tables of these tell what is observed too.
     let suffix = if is_table && has_overview(kind) { "/_overview" } else { "" };
@@ -74,7 +88,7 @@ pub(crate) async fn run(
         };
     }
     let mesh = (!args.all_meshes).then_some(args.mesh.as_str());
-    let found = client.list(&(kinds::collection(kind, mesh) + suffix), &filters(&args.labels)).await;
+    let found = client.list(&(kinds::collection(kind, mesh) + suffix), &filters).await;
     let found = found.map_err(|source| Error::Failed { action: format!("list {}", kind.plural), source })?;
     if !is_table {
         document::write_all(terminal.out(), args.output, &found)
@@ -91,11 +105,12 @@ fn has_overview(kind: Kind) -> bool {
     kind == Kind::ZONE || kind == Kind::DATAPLANE
 }
 
-fn filters(labels: &[(String, String)]) -> String {
+fn filters(labels: &[(String, String)], name: Option<&str>) -> String {
     let filter = |(key, value): &(String, String)| {
         format!("{}={}", kinds::segment(&format!("filter[labels.{key}]")), kinds::segment(value))
     };
-    labels.iter().map(filter).collect::<Vec<_>>().join("&")
+    let name = name.map(|part| format!("name={}", kinds::segment(part)));
+    labels.iter().map(filter).chain(name).collect::<Vec<_>>().join("&")
 }
 
 #[cfg(test)]
@@ -105,7 +120,8 @@ mod tests {
     #[test]
     fn label_filters_are_encoded() {
         let labels = [("kuma.io/zone".to_owned(), "a b".to_owned()), ("x".to_owned(), String::new())];
-        assert_eq!(filters(&labels), "filter%5Blabels.kuma.io%2Fzone%5D=a%20b&filter%5Blabels.x%5D=");
+        assert_eq!(filters(&[], Some("a b")), "name=a%20b");
+        assert_eq!(filters(&labels, None), "filter%5Blabels.kuma.io%2Fzone%5D=a%20b&filter%5Blabels.x%5D=");
         assert!(label("=x").is_err() && label("x").is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! `inspect`: what one proxy or one zone has and does.
 
+mod rules;
 mod summary;
 
 use clap::{Subcommand, ValueEnum};
@@ -35,11 +36,8 @@ pub(crate) enum Command {
     /// A proxy: its overview, policies, configuration, and what its Envoy says.
     #[command(visible_alias = "dp", after_help = DATAPLANE_EXAMPLES)]
     Dataplane {
-        /// Name of the dataplane.
-        name: String,
-        /// Its mesh.
-        #[arg(long, short, default_value = "default")]
-        mesh: String,
+        #[command(flatten)]
+        proxy: Proxy,
         /// What to show.
         #[arg(long = "type", short, value_enum, default_value_t = Topic::Overview, value_name = "TOPIC")]
         topic: Topic,
@@ -49,10 +47,16 @@ pub(crate) enum Command {
         /// With `config-dump`: endpoints too.
         #[arg(long)]
         include_eds: bool,
-        /// How to print it.
-        #[arg(long, short, value_enum, default_value_t = Format::Table)]
-        output: Format,
     },
+    /// The policies that apply to a proxy as a whole; short for `dataplane NAME --type policies`.
+    #[command(after_help = "Example:\n\n  meshctl inspect policies backend-1")]
+    Policies(Proxy),
+    /// Every rule that concerns a proxy, its inbounds and outbounds; short for `dataplane NAME --type rules`.
+    #[command(after_help = "Example:\n\n  meshctl inspect rules backend-1 -o yaml")]
+    Rules(Proxy),
+    /// The ports of a proxy and their names in Envoy; short for `dataplane NAME --type layout`.
+    #[command(after_help = "Example:\n\n  meshctl inspect layout backend-1")]
+    Layout(Proxy),
     /// A zone: its stream, its version, and what it was sent and refused.
     #[command(after_help = "Example:\n\n  meshctl inspect zone east")]
     Zone {
@@ -62,6 +66,19 @@ pub(crate) enum Command {
         #[arg(long, short, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
+}
+
+/// Which proxy, and how to show it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Proxy {
+    /// Name of the dataplane.
+    name: String,
+    /// Its mesh.
+    #[arg(long, short, default_value = "default")]
+    mesh: String,
+    /// How to print it.
+    #[arg(long, short, value_enum, default_value_t = Format::Table)]
+    output: Format,
 }
 
 /// What to show of a proxy.
@@ -100,29 +117,49 @@ pub(crate) async fn run(
             }
             document::write(terminal.out(), output, &found)
         }
-        Command::Dataplane { name, mesh, topic, shadow, include_eds, output } => {
-            let item = kinds::item(Kind::DATAPLANE, &mesh, &name);
-            let path = format!("{item}/{}", suffix(topic, shadow, include_eds, output));
-            let what = format!("dataplane {mesh}/{name}");
-            match topic {
-                Topic::Overview if output == Format::Table => {
-                    let found = fetch(client, &path, &what).await?;
-                    summary::dataplane(terminal.out(), &overview::read(&path, &found)?, now)
-                }
-                // Envoy's own text, or its JSON as it is: dumps are large and other tools read them.
-                Topic::ConfigDump | Topic::Stats | Topic::Clusters if output != Format::Yaml => {
-                    let answer = client.get(&path).await.map_err(failed(&what))?;
-                    let text = answer.text();
-                    Ok(terminal.line(text.trim_end_matches('\n'))?)
-                }
-                _ => {
-                    let found = fetch(client, &path, &what).await?;
-                    let format = if output == Format::Table { Format::Json } else { output };
-                    document::write(terminal.out(), format, &found)
-                }
-            }
+        Command::Policies(proxy) => {
+            dataplane(&proxy, Topic::Policies, false, false, client, terminal, now).await
+        }
+        Command::Rules(proxy) => dataplane(&proxy, Topic::Rules, false, false, client, terminal, now).await,
+        Command::Layout(proxy) => dataplane(&proxy, Topic::Layout, false, false, client, terminal, now).await,
+        Command::Dataplane { proxy, topic, shadow, include_eds } => {
+            dataplane(&proxy, topic, shadow, include_eds, client, terminal, now).await
         }
     }
+}
+
+async fn dataplane(
+    proxy: &Proxy,
+    topic: Topic,
+    shadow: bool,
+    include_eds: bool,
+    client: &mut Client,
+    terminal: &mut Terminal,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Proxy { name, mesh, output } = proxy;
+    let item = kinds::item(Kind::DATAPLANE, mesh, name);
+    let path = format!("{item}/{}", suffix(topic, shadow, include_eds, *output));
+    let what = format!("dataplane {mesh}/{name}");
+    // Envoy's own text, or its JSON as it is: dumps are large and other tools read them.
+    if matches!(topic, Topic::ConfigDump | Topic::Stats | Topic::Clusters) && *output != Format::Yaml {
+        let answer = client.get(&path).await.map_err(failed(&what))?;
+        return Ok(terminal.line(answer.text().trim_end_matches('\n'))?);
+    }
+    let found = fetch(client, &path, &what).await?;
+    if *output != Format::Table {
+        return document::write(terminal.out(), *output, &found);
+    }
+    let table = match topic {
+        Topic::Overview => return summary::dataplane(terminal.out(), &overview::read(&path, &found)?, now),
+        Topic::Policies => rules::policies(&found),
+        Topic::Rules => rules::rules(&found),
+        Topic::Layout => rules::layout(&found),
+        Topic::Config | Topic::ConfigDump | Topic::Stats | Topic::Clusters => {
+            return document::write(terminal.out(), Format::Json, &found);
+        }
+    };
+    Ok(table.write(terminal.out())?)
 }
 
 fn suffix(topic: Topic, shadow: bool, include_eds: bool, output: Format) -> String {

@@ -85,7 +85,7 @@ async fn inspect_asks_for_what_was_named() {
         ("stats", "stats", "a: 1\nb: 2\n"),
         ("stats -o json", "stats?format=json", "{}"),
         ("clusters", "clusters", "c::observability_name::c\n"),
-        ("policies", "_policies", "{\"policies\": []}"),
+        ("policies -o json", "_policies", "{\"policies\": []}"),
     ] {
         let request = format!("GET /meshes/m/dataplanes/a/{path}");
         cp.play(&request, 200, body);

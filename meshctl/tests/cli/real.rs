@@ -239,3 +239,134 @@ async fn observations_are_shown() {
     let ended = home.run(&format!("inspect dataplane d --type config-dump {}", cp.flag())).await;
     assert!(!ended.success && ended.err.contains("cannot inspect dataplane default/d: "), "{ended:?}");
 }
+
+#[tokio::test]
+async fn a_dry_run_and_a_diff_tell_what_an_apply_would_do() {
+    let (cp, home) = (Real::start(ApiConfig::default()).await, Home::new());
+    home.file("demo.yaml", MANIFEST);
+    let flag = cp.flag();
+    // The mesh comes with the same manifest: what is in it is checked as far as that goes without.
+    let out = home.ok(&format!("apply -f demo.yaml --dry-run {flag}")).await;
+    assert!(out.contains("# Mesh demo would be created, with "), "{out}");
+    assert!(out.contains("# MeshTimeout demo/slow would be created\n"), "{out}");
+    let ended = home.run(&format!("get mesh demo {flag}")).await;
+    assert!(!ended.success, "nothing was written");
+    home.ok(&format!("apply -f demo.yaml {flag}")).await;
+
+    let same = home.run(&format!("diff -f demo.yaml {flag}")).await;
+    assert!(same.success && same.out.is_empty(), "{same:?}");
+    home.file("more.yaml", &MANIFEST.replace("10s", "90s"));
+    let out = home.ok(&format!("apply -f more.yaml --dry-run {flag}")).await;
+    assert!(out.contains("# MeshTimeout demo/slow would be updated\n"), "{out}");
+    assert!(out.contains("kuma.io/origin: global") && out.contains("idleTimeout: 1m30s"), "{out}");
+    let ended = home.run(&format!("diff -f more.yaml {flag}")).await;
+    assert!(!ended.success, "{ended:?}");
+    assert!(ended.out.contains("-      idleTimeout: 10s\n+      idleTimeout: 1m30s\n"), "{ended:?}");
+    assert!(ended.out.contains("--- MeshTimeout demo/slow (stored)\n+++ MeshTimeout demo/slow (more.yaml"));
+    assert!(!ended.err.contains("error"), "{ended:?}");
+    assert!(!ended.out.contains("modificationTime"), "{ended:?}");
+
+    home.file("bad.yaml", &MANIFEST.replace("10s", "never"));
+    let ended = home.run(&format!("diff -f bad.yaml {flag}")).await;
+    assert!(
+        ended.err.contains("idleTimeout") && ended.err.contains("1 of 3 resources cannot be compared"),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_exported_makes_an_empty_control_plane_the_same() {
+    let (old, new, home) =
+        (Real::start(ApiConfig::default()).await, Real::start(ApiConfig::default()).await, Home::new());
+    home.file("demo.yaml", MANIFEST);
+    home.file("secret.yaml", "type: Secret\nmesh: demo\nname: s\ndata: aGVsbG8=\n");
+    home.ok(&format!("apply -f demo.yaml -f secret.yaml {}", old.flag())).await;
+    home.ok(&format!("delete meshtimeout mesh-timeout-all-demo --mesh demo {}", old.flag())).await;
+    old.observe(
+        Key::new(Kind::DATAPLANE, "demo", "d"),
+        &of_json::<Dataplane>(
+            Kind::DATAPLANE,
+            json!({
+        "mesh": "demo", "networking": {"address": "127.0.0.1", "inbound": [{"port": 80}]}}),
+        ),
+    )
+    .await;
+
+    home.ok(&format!("export -o all.yaml {}", old.flag())).await;
+    let path = home.path().join("all.yaml");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0, "others may not read it");
+    assert!(
+        !std::fs::read_to_string(&path).unwrap().contains("type: Dataplane\n"),
+        "the zone brings it back"
+    );
+    assert!(
+        !home.run(&format!("export -o all.yaml {}", old.flag())).await.success,
+        "a file is not overwritten"
+    );
+
+    let out = home.ok(&format!("import -f all.yaml --dry-run {}", new.flag())).await;
+    assert!(out.contains("MeshTimeout demo/slow would be created"), "{out}");
+    home.ok(&format!("import -f all.yaml {}", new.flag())).await;
+    let both = [&old, &new].map(|cp| format!("export {}", cp.flag()));
+    assert_eq!(home.ok(&both[0]).await, home.ok(&both[1]).await);
+    let ended = home.run(&format!("import -f all.yaml {}", new.flag())).await;
+    assert!(ended.success && ended.out.contains("MeshTimeout demo/slow unchanged"), "{ended:?}");
+
+    // What is there and differs is left alone.
+    home.file("other.yaml", &MANIFEST.replace("10s", "20s"));
+    home.ok(&format!("apply -f other.yaml {}", new.flag())).await;
+    let ended = home.run(&format!("import -f all.yaml {}", new.flag())).await;
+    assert!(
+        !ended.success && ended.err.contains("MeshTimeout demo/slow is there already and differs"),
+        "{ended:?}"
+    );
+    home.ok(&format!("import -f all.yaml --overwrite {}", new.flag())).await;
+    assert!(home.ok(&format!("get mt slow --mesh demo -o yaml {}", new.flag())).await.contains("10s"));
+}
+
+#[tokio::test]
+async fn a_watch_shows_what_is_there_and_what_changes() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let (cp, home) = (Real::start(ApiConfig::default()).await, Home::new());
+    home.file("demo.yaml", MANIFEST);
+    home.ok(&format!("apply -f demo.yaml {}", cp.flag())).await;
+    let address = format!("http://{}", cp.address);
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_meshctl"))
+        .args(["get", "mt", "-m", "demo", "--name-contains", "slow", "-w", "--address", &address])
+        .env_clear()
+        .env("HOME", home.path())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = async || {
+        let line = tokio::time::timeout(std::time::Duration::from_secs(20), lines.next_line()).await;
+        line.unwrap().unwrap().unwrap().split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!([next().await, next().await], ["EVENT MESH NAME", "ADDED demo slow"]);
+    home.file("more.yaml", &MANIFEST.replace("10s", "20s"));
+    home.ok(&format!("apply -f more.yaml {}", cp.flag())).await;
+    assert_eq!(next().await, "MODIFIED demo slow");
+    home.ok(&format!("delete mt slow -m demo {}", cp.flag())).await;
+    assert_eq!(next().await, "DELETED demo slow");
+    child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn fields_are_explained_without_a_control_plane() {
+    let home = Home::new();
+    let out = home.ok("explain mt.spec.to.default").await;
+    assert!(out.starts_with("MeshTimeout.spec.to.default  <object>\n"), "{out}");
+    assert!(out.contains("connectionTimeout"), "{out}");
+    let out = home.ok("explain dataplane.networking.inbound.state").await;
+    assert!(out.contains("NotReady"), "{out}");
+    let all = home.ok("explain meshhttproute --recursive").await;
+    assert!(all.contains("backendRefs"), "{all}");
+    let ended = home.run("explain mt.spec.too").await;
+    assert!(ended.err.contains("MeshTimeout.spec has no field \"too\", did you mean \"to\"?"), "{ended:?}");
+    for kind in Kind::all().filter(|kind| kind.path.is_some()) {
+        home.ok(&format!("explain {} --recursive", kind.info().name)).await;
+    }
+}

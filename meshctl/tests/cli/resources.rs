@@ -134,14 +134,16 @@ async fn a_resource_without_mesh_goes_to_the_one_named() {
 }
 
 #[tokio::test]
-async fn a_dry_run_asks_nobody() {
+async fn a_dry_run_of_the_client_asks_nobody() {
     let home = Home::new();
     let manifest = "type: Dataplane\nname: d\nnetworking:\n  adress: 127.0.0.1\n  address: 127.0.0.1\n\
         ---\ntype: Mesh\nname: Demo_Mesh\n---\ntype: Mesh\nname: demo\n";
     home.file("m.yaml", manifest);
-    let ended = home.run("apply -f m.yaml --dry-run --address http://127.0.0.1:1").await;
+    let ended = home.run("apply -f m.yaml --dry-run=client --address http://127.0.0.1:1").await;
     assert!(!ended.success);
-    assert!(ended.out.starts_with("# PUT /meshes/demo\ntype: Mesh\nname: demo\n---\n# PUT "), "{ended:?}");
+    let first =
+        "# Mesh demo would be created\ntype: Mesh\nname: demo\n---\n# Dataplane default/d would be created\n";
+    assert!(ended.out.starts_with(first), "{ended:?}");
     assert!(ended.err.contains("unknown field \"networking.adress\" is ignored; did you mean \"address\"?"));
     assert!(
         ended.err.contains("m.yaml, document 2 (line 7): Mesh Demo_Mesh: Resource is not valid\n  * name: ")

@@ -3,6 +3,7 @@
 use auth::access::Permission;
 use axum::extract::State;
 use model::kind::Flow;
+use model::labels::Plane;
 use model::{Kind, Scope};
 use serde_json::{Value, json};
 
@@ -20,6 +21,8 @@ const API_VERSION: &str = "3.0.0-preview.isthmus";
 /// GET of the start page.
 pub(super) async fn index(State(app): State<Shared>) -> Answer {
     let build = &app.api.build;
+    let plane = app.plane();
+    let mode = if *plane == Plane::Global { "global" } else { "zone" };
     let hostname = build.instance_id.rsplit_once('-').map_or(build.instance_id.as_str(), |(host, _)| host);
     Ok(json::ok(&json!({
         "hostname": hostname,
@@ -28,7 +31,7 @@ pub(super) async fn index(State(app): State<Shared>) -> Answer {
         "instanceId": build.instance_id,
         "clusterId": build.cluster_id,
         "gui": "",
-        "implementation": {"name": "Isthmus", "version": build.version},
+        "implementation": {"name": "Isthmus", "version": build.version, "mode": mode, "zone": plane.zone()},
     })))
 }
 

@@ -54,16 +54,35 @@ fn dataplanes(documents: &[Value], now: Timestamp) -> Result<Table, Error> {
     Ok(table)
 }
 
-fn plain(kind: Kind, documents: &[Value], now: Timestamp) -> Table {
-    let mesh: &[Column] = if kind.is_mesh_scoped() { &[("MESH", |doc| text(doc, "/mesh"))] } else { &[] };
-    let name: &[Column] = &[("NAME", |doc| text(doc, "/name"))];
-    let columns: Vec<Column> = [mesh, name, particular(kind)].concat();
-    let mut table = Table::new(columns.iter().map(|(title, _)| *title).chain(["AGE"]));
-    for document in documents {
-        let created = Timestamp::parse(&text(document, "/creationTime"));
-        table.row(columns.iter().map(|(_, value)| value(document)).chain([age(created, now)]));
+/// The table of events, with headings where it is the first; overviews are not watched.
+pub(super) fn events(kind: Kind, events: &[(String, Value)], is_first: bool, now: Timestamp) -> Table {
+    let columns = columns(kind);
+    let titles = ["EVENT"].into_iter().chain(columns.iter().map(|(title, _)| *title)).chain(["AGE"]);
+    let mut table = if is_first { Table::new(titles) } else { Table::bare() };
+    for (event, document) in events {
+        table.row(std::iter::once(event.clone()).chain(cells(&columns, document, now)));
     }
     table
+}
+
+fn plain(kind: Kind, documents: &[Value], now: Timestamp) -> Table {
+    let columns = columns(kind);
+    let mut table = Table::new(columns.iter().map(|(title, _)| *title).chain(["AGE"]));
+    for document in documents {
+        table.row(cells(&columns, document, now));
+    }
+    table
+}
+
+fn columns(kind: Kind) -> Vec<Column> {
+    let mesh: &[Column] = if kind.is_mesh_scoped() { &[("MESH", |doc| text(doc, "/mesh"))] } else { &[] };
+    let name: &[Column] = &[("NAME", |doc| text(doc, "/name"))];
+    [mesh, name, particular(kind)].concat()
+}
+
+fn cells(columns: &[Column], document: &Value, now: Timestamp) -> impl Iterator<Item = String> {
+    let created = Timestamp::parse(&text(document, "/creationTime"));
+    columns.iter().map(|(_, value)| value(document)).chain([age(created, now)])
 }
 
 fn particular(kind: Kind) -> &'static [Column] {
@@ -92,6 +111,8 @@ fn particular(kind: Kind) -> &'static [Column] {
             let of_trust = text(doc, "/spec/trustDomain");
             if of_trust.is_empty() { text(doc, "/spec/spiffeID/trustDomain") } else { of_trust }
         })]
+    } else if kind == Kind::DATAPLANE {
+        &[SERVICE_ZONE, ("ADDRESS", |doc| text(doc, "/networking/address"))]
     } else if kind.policy.is_some() {
         &[TARGET]
     } else {
