@@ -1,6 +1,6 @@
 //! What every handler shares: the snapshot to read from, the store to write to, and who may do what.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use auth::access::{Permission, User};
@@ -10,6 +10,7 @@ use store::{Revision, Snapshot};
 
 use crate::authn::UserKeys;
 use crate::problem::Problem;
+use crate::tally::Tally;
 use crate::{Api, ApiConfig};
 
 /// How long an answer waits for the index to show a write. The write has happened: after this time the
@@ -24,6 +25,7 @@ pub(crate) struct App {
     pub(crate) config: ApiConfig,
     pub(crate) api: Api,
     pub(crate) user_keys: UserKeys,
+    tally: Mutex<Tally>,
 }
 
 /// A shared [`App`].
@@ -31,11 +33,31 @@ pub(crate) type Shared = Arc<App>;
 
 impl App {
     pub(crate) fn new(config: ApiConfig, api: Api) -> Shared {
-        Arc::new(Self { config, api, user_keys: UserKeys::default() })
+        Arc::new(Self { config, api, user_keys: UserKeys::default(), tally: Mutex::default() })
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.api.snapshots.borrow())
+    }
+
+    /// Reads the counts of the newest snapshot.
+    pub(crate) fn tally<T>(&self, read: impl FnOnce(&Tally) -> T) -> T {
+        let snapshot = self.snapshot();
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.advance(&snapshot);
+        read(&tally)
+    }
+
+    /// Counts changes as they come, so that no old snapshot is kept for counting it later.
+    pub(crate) async fn count_changes(self: Arc<Self>) {
+        let mut snapshots = self.api.snapshots.clone();
+        loop {
+            snapshots.mark_unchanged();
+            self.tally(|_| ());
+            if snapshots.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     pub(crate) fn plane(&self) -> &Plane {

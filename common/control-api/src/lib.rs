@@ -26,6 +26,7 @@ mod schema_check;
 mod server;
 mod stored;
 mod syntax;
+pub mod tally;
 
 pub use config::{ApiConfig, HttpsConfig};
 pub use cors::OriginPattern;

@@ -31,6 +31,7 @@ use crate::endpoint::{Content, Endpoint, Parameter};
 use crate::{authn, cors, metrics};
 
 pub(crate) use call::{OverTls, plain};
+pub(crate) use overview::is_zone_online;
 
 /// A request that takes longer is given up: the peer's time limit of an answer.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);

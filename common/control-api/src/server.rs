@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use model::labels::Plane;
-use runtime::Tasks;
 use runtime::serve::{self, BindError, ServeOptions};
 use runtime::tls::{ReloadingCertificate, TlsError, server_config};
+use runtime::{OnExit, Tasks};
 use serde_json::Value;
 use store::Store;
 use store::index::SnapshotReceiver;
@@ -94,6 +94,7 @@ pub fn spawn(tasks: &Tasks, config: ApiConfig, api: Api) -> Result<Handle, ApiEr
         None => None,
     };
     let app = App::new(config, api);
+    tasks.spawn("insights", OnExit::Shutdown, Arc::clone(&app).count_changes());
     let plain = routes::router(Arc::clone(&app), OverTls(false));
     let http = serve::spawn(tasks, "api", http_listener, plain, ServeOptions::default())?;
     let https = https_listener

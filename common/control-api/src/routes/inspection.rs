@@ -39,6 +39,13 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .of(|kind| kind.policy.is_some())
             .get(dataplanes::of_policy, "The proxies that a policy selects")
             .query(&PAGING),
+        Endpoint::at("/meshes/{mesh}/{path}/{name}/dataplanes")
+            .of(|kind| kind.policy.is_some())
+            .get(dataplanes::of_policy_in_full, "The proxies that a policy selects")
+            .deprecated(),
+        at("policies")
+            .get(dataplanes::attachments, "Policies of a proxy, of kinds that are gone")
+            .deprecated(),
     ]
 }
 

@@ -96,7 +96,7 @@ fn describe_one(path: &str, kind: Option<Kind>, operation: &Operation) -> Value 
             "schema": {"type": parameter.shape}})
     }));
     let mut told = json!({
-        "operationId": operation_id(path, kind, operation.method),
+        "operationId": operation_id(path, kind, operation),
         "summary": operation.summary,
         "tags": [kind.map_or("Control plane", |kind| kind.info().name)],
         "parameters": parameters,
@@ -143,8 +143,8 @@ fn content(content: Content, kind: Option<Kind>) -> Value {
 }
 
 /// A name for an operation that generated clients call it by: `getMeshTimeout`, `getMeshTimeoutList`.
-fn operation_id(path: &str, kind: Option<Kind>, method: &str) -> String {
-    let mut id = method.to_owned();
+fn operation_id(path: &str, kind: Option<Kind>, operation: &Operation) -> String {
+    let mut id = operation.method.to_owned();
     let Some(kind) = kind else {
         let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
         let before = id.len();
@@ -164,8 +164,8 @@ fn operation_id(path: &str, kind: Option<Kind>, method: &str) -> String {
         let words = segment.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
         words.for_each(|word| id.push_str(&capitalised(word)));
     }
-    if path.contains("+insights") {
-        id.push_str("Insights");
+    if operation.deprecated {
+        id.push_str("Older");
     }
     if kind.is_mesh_scoped() && !path.starts_with("/meshes/{mesh}") {
         id.push_str("OfAllMeshes");

@@ -149,7 +149,7 @@ fn overview(snapshot: &Snapshot, resource: &Resource) -> Result<Value, Problem> 
 }
 
 /// Whether a zone's control plane is connected to the global.
-pub(super) fn is_zone_online(snapshot: &Snapshot, zone: &str) -> bool {
+pub(crate) fn is_zone_online(snapshot: &Snapshot, zone: &str) -> bool {
     let insight = snapshot.resource(&Key::global(Kind::ZONE_INSIGHT, zone));
     insight
         .and_then(|insight| insight.spec::<ZoneInsight>().ok())

@@ -10,7 +10,7 @@ use model::{Key, Kind, Resource, Scope};
 use serde::Serialize;
 
 use super::call::{Answer, Call, Failure, kind_of};
-use super::kubernetes;
+use super::{insights, kubernetes};
 use crate::app::{App, Shared};
 use crate::json;
 use crate::problem::Problem;
@@ -79,7 +79,12 @@ pub(super) async fn list_in_mesh(
 pub(super) fn one(app: &App, call: &Call, key: &Key) -> Answer {
     app.require_access(&call.user, key.kind)?;
     let snapshot = app.snapshot();
-    let resource = snapshot.resource(key).ok_or_else(|| Problem::not_found(ONE))?;
+    let resource = if key.kind == Kind::MESH_INSIGHT {
+        insights::of_mesh(app, &snapshot, &key.name)
+    } else {
+        snapshot.resource(key).map(Arc::clone)
+    };
+    let resource = &resource.ok_or_else(|| Problem::not_found(ONE))?;
     let answer = match call.query.get("format") {
         None | Some("" | "universal") => document(resource),
         Some("k8s" | "kubernetes") => kubernetes::document(resource, call.query.some("namespace")),
@@ -122,6 +127,11 @@ pub(super) fn select(
     let paging = Paging::of(&call.query)?;
     let filter = Filter::of(kind, route, &call.query)?;
     let selected = |resource: &&Arc<Resource>| filter.selects(resource);
+    if kind == Kind::MESH_INSIGHT {
+        let meshes = snapshot.kind(Kind::MESH);
+        let insights = meshes.filter_map(|mesh| insights::of_mesh(app, &snapshot, mesh.name()));
+        return Ok((insights.filter(|insight| filter.selects(insight)).collect(), paging));
+    }
     let found = match mesh {
         Some(mesh) => snapshot.in_mesh(kind, mesh).filter(selected).cloned().collect(),
         None => snapshot.kind(kind).filter(selected).cloned().collect(),

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::harness::{Server, dataplane, standalone};
+use crate::harness::{Server, dataplane, standalone, timeout};
 
 async fn fleet() -> Server {
     let server = Server::start(standalone()).await;
@@ -106,4 +106,35 @@ async fn numbers_over_everything() {
     assert_eq!(insight["meshes"]["total"], 2);
     assert_eq!(insight["resources"]["Dataplane"]["total"], 10);
     assert_eq!(server.get("/global-insights").await.json()["resources"]["Mesh"]["total"], 2);
+}
+
+#[tokio::test]
+async fn insights_follow_every_write() {
+    let server = Server::start(standalone()).await;
+    for mesh in ["default", "other"] {
+        server.mesh(mesh).await;
+    }
+    let stat = async |mesh: &str, pointer: &str| {
+        let insight = server.get(&format!("/mesh-insights/{mesh}")).await.json();
+        assert_eq!((&insight["type"], &insight["name"]), (&json!("MeshInsight"), &json!(mesh)));
+        insight.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+    };
+    assert_eq!(stat("default", "/dataplanes/total").await, 0);
+    for name in ["a", "b"] {
+        server.put(&format!("/meshes/default/dataplanes/{name}"), dataplane("default", name)).await;
+    }
+    server.put("/meshes/other/meshtimeouts/t", timeout("other", "t", None)).await;
+    assert_eq!(stat("default", "/dataplanes/total").await, 2);
+    assert_eq!(stat("default", "/dataplanesByType/standard/offline").await, 2);
+    assert_eq!(stat("default", "/dpVersions/envoy/unknown/total").await, 2);
+    assert_eq!(stat("default", "/resources/MeshTimeout/total").await, 0);
+    assert_eq!(stat("other", "/resources/MeshTimeout/total").await, 1);
+    let list = server.get("/mesh-insights").await.json();
+    assert_eq!((&list["total"], &list["items"][1]["name"]), (&json!(2), &json!("other")));
+    let global = server.get("/global-insight").await.json();
+    assert_eq!(global["dataplanes"]["standard"]["total"], 2);
+    server.delete("/meshes/default/dataplanes/a").await;
+    assert_eq!(stat("default", "/dataplanes/total").await, 1);
+    assert_eq!(server.get("/global-insight").await.json()["resources"]["Dataplane"]["total"], 1);
+    assert_eq!(server.get("/mesh-insights/none").await.status, StatusCode::NOT_FOUND);
 }

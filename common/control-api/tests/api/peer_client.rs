@@ -94,6 +94,11 @@ async fn inspect_reads_overviews_and_policies() {
     assert!(kumactl(&server, "GET", "/mesh-insights", None).await.json()["items"].is_array());
     let path = "/meshes/default/meshtimeouts/t/_resources/dataplanes?size=10&offset=0";
     assert_eq!(kumactl(&server, "GET", path, None).await.json()["items"][0]["name"], "d");
+    let path = "/meshes/default/meshtimeouts/t/dataplanes";
+    let older = kumactl(&server, "GET", path, None).await.json();
+    assert_eq!(older["items"][0]["dataplane"], json!({"mesh": "default", "name": "d"}), "{older}");
+    let older = kumactl(&server, "GET", "/meshes/default/dataplanes/d/policies", None).await.json();
+    assert_eq!(older, json!({"kind": "SidecarDataplane", "total": 0, "items": []}));
     // A slip of the client: it asks for a path that nobody serves, and reports that.
     let slip = "/meshes/default/meshtimeouts/t/-resources/dataplanes";
     assert_eq!(kumactl(&server, "GET", slip, None).await.status, StatusCode::NOT_FOUND);

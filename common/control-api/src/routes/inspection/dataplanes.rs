@@ -14,25 +14,62 @@ use crate::query::{Filter, Paging};
 use crate::routes::call::{Answer, Call, Failure, kind_of};
 use crate::routes::read::Page;
 
+/// What the older forms call every proxy.
+const SIDECAR: &str = "SidecarDataplane";
+
 /// GET of the proxies that a policy selects.
 pub(super) async fn of_policy(
     State(app): State<Shared>,
     Path((mesh, path, name)): Path<(String, String, String)>,
     call: Call,
 ) -> Answer {
-    let kind = kind_of(&path, Scope::Mesh)?;
+    let selected = selected_by(&app, &mesh, &path, &name)?;
+    list(&app, &call, &mesh, selected)
+}
+
+/// The older form of the same, which knows no pages.
+pub(super) async fn of_policy_in_full(
+    State(app): State<Shared>,
+    Path((mesh, path, name)): Path<(String, String, String)>,
+    _call: Call,
+) -> Answer {
+    let selected = selected_by(&app, &mesh, &path, &name)?;
+    let snapshot = app.snapshot();
+    let found = snapshot.in_mesh(Kind::DATAPLANE, &mesh).filter(|dataplane| selected(dataplane));
+    let items: Vec<_> = found
+        .map(|dataplane| {
+            let key = json!({"mesh": dataplane.mesh(), "name": dataplane.name()});
+            json!({"kind": SIDECAR, "dataplane": key, "attachments": []})
+        })
+        .collect();
+    Ok(json::ok(&json!({"total": items.len(), "items": items})))
+}
+
+/// The older form of a proxy's policies: it tells of kinds that are gone, so that there are none.
+pub(super) async fn attachments(
+    State(app): State<Shared>,
+    Path((mesh, name)): Path<(String, String)>,
+    _call: Call,
+) -> Answer {
+    super::Inspected::of(&app, &mesh, &name)?;
+    Ok(json::ok(&json!({"kind": SIDECAR, "total": 0, "items": []})))
+}
+
+/// Whether the policy under a path selects a proxy.
+fn selected_by(app: &App, mesh: &str, path: &str, name: &str) -> Result<impl Fn(&Resource) -> bool, Failure> {
+    let kind = kind_of(path, Scope::Mesh)?;
     if kind.policy.is_none() {
         return Err(Failure::Plain(axum::http::StatusCode::NOT_FOUND));
     }
     let snapshot = app.snapshot();
-    App::require_mesh(&snapshot, &mesh)?;
-    let policy = snapshot.resource(&Key::new(kind, &mesh, &name));
+    App::require_mesh(&snapshot, mesh)?;
+    let policy = snapshot.resource(&Key::new(kind, mesh, name));
     let policy = policy.ok_or_else(|| missing(kind))?;
     let set = PolicySet::new([policy]);
     // Every proxy is asked as if it were in the policy's zone: the question is whom the policy means.
-    let zone = policy.zone().unwrap_or_default();
-    list(&app, &call, &mesh, |dataplane| {
-        let proxy = Proxy { zone, ..Proxy::new(dataplane, zone) }.with_shadow(true);
+    let zone = policy.zone().unwrap_or_default().to_owned();
+    Ok(move |dataplane: &Resource| {
+        let proxy = Proxy { zone: &zone, ..Proxy::new(dataplane, &zone) }.with_shadow(true);
         !set.select(&proxy).is_empty()
     })
 }
