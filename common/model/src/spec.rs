@@ -36,7 +36,7 @@ pub use backend_ref::*;
 pub use common::*;
 pub use hostname_generator::*;
 pub use http_match::*;
-pub use kds_proto::mesh::{Dataplane, DataplaneInsight, Mesh, MeshInsight, ServiceInsight};
+pub use kds_proto::mesh::{Dataplane, DataplaneInsight, Mesh, MeshInsight, ServiceInsight, mesh_insight};
 pub use kds_proto::system::{Config, Secret, Zone, ZoneInsight};
 pub use mesh_access_log::*;
 pub use mesh_circuit_breaker::*;

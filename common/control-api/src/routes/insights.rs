@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use kds_proto::mesh::mesh_insight::{DataplaneStat, DataplanesByType, DpVersions, Mtls, ResourceStat};
 use model::spec::MeshInsight;
+use model::spec::mesh_insight::{DataplaneStat, DataplanesByType, DpVersions, Mtls, ResourceStat};
 use model::{Key, Kind, Resource, Scope};
 use serde::Serialize;
 use serde_json::{Value, json};
