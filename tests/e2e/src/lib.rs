@@ -5,6 +5,7 @@
 //! builds in seconds.
 
 pub mod api;
+pub mod collector;
 pub mod etcd;
 pub mod http;
 pub mod launch;

@@ -5,6 +5,7 @@
 mod policies;
 mod routes;
 mod support;
+mod telemetry;
 
 use e2e::manifest;
 use e2e::relay::Relay;

@@ -13,7 +13,7 @@ const CALLS: usize = 40;
 const NAME: &str = "a-policy";
 
 /// A policy for whoever serves as `backend`.
-fn inbound(kind: &str, conf: &Value) -> Value {
+pub(crate) fn inbound(kind: &str, conf: &Value) -> Value {
     let target = json!({"kind": "Dataplane", "labels": {"kuma.io/workload": "backend"}});
     json!({
         "type": kind, "mesh": "default", "name": NAME,
@@ -22,12 +22,12 @@ fn inbound(kind: &str, conf: &Value) -> Value {
 }
 
 /// A policy for whoever calls anything.
-fn outbound(kind: &str, conf: &Value) -> Value {
+pub(crate) fn outbound(kind: &str, conf: &Value) -> Value {
     let to = json!([{"targetRef": {"kind": "Mesh"}, "default": conf}]);
     json!({"type": kind, "mesh": "default", "name": NAME, "spec": {"targetRef": {"kind": "Mesh"}, "to": to}})
 }
 
-fn apply(mesh: &Mesh, policy: &Value) -> String {
+pub(crate) fn apply(mesh: &Mesh, policy: &Value) -> String {
     mesh.topology.global.api().apply(policy).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
@@ -94,4 +94,56 @@ fn calls_that_fail_are_made_again() {
         Ok(())
     });
     all_served.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+fn endpoints_that_fail_get_no_traffic() {
+    let mesh = Mesh::start();
+    mesh.until_west_answers();
+    let breaker = json!({"outlierDetection": {
+        "interval": "1s", "baseEjectionTime": "1h", "maxEjectionPercent": 100, "healthyPanicThreshold": 0,
+        "detectors": {"totalFailures": {"consecutive": 2}},
+    }});
+    let policy = apply(&mesh, &outbound("MeshCircuitBreaker", &breaker));
+    let abort = json!({"http": [{"abort": {"httpStatus": 500, "percentage": 100}}]});
+    let fault = apply(&mesh, &inbound("MeshFaultInjection", &abort));
+    // Two failures, and the only endpoint is out: the caller answers by itself.
+    until_status(&mesh, 503);
+    mesh.topology.global.api().delete(&fault).unwrap();
+    assert_eq!(status(&mesh).unwrap(), 503, "out for an hour, well or not");
+    mesh.topology.global.api().delete(&policy).unwrap();
+
+    let check = json!({
+        "interval": "1s", "timeout": "1s", "unhealthyThreshold": 1, "healthyThreshold": 1,
+        "failTrafficOnPanic": true, "http": {"path": "/", "expectedStatuses": [204]},
+    });
+    mesh.until_west_answers();
+    let policy = apply(&mesh, &outbound("MeshHealthCheck", &check));
+    until_status(&mesh, 503);
+    mesh.topology.global.api().delete(&policy).unwrap();
+    mesh.until_west_answers();
+}
+
+#[test]
+fn who_speaks_without_tls_is_heard_only_where_that_is_permitted() {
+    let mesh = Mesh::start();
+    mesh.until_west_answers();
+    let plain = || e2e::topology::request(mesh.backends["west"], "backend");
+    assert!(plain().is_err(), "strict is the default");
+    let mode = |mode: &str| {
+        let rules = json!([{"default": {"mode": mode}}]);
+        json!({"type": "MeshTLS", "mesh": "default", "name": NAME, "spec": {"targetRef": {"kind": "Mesh"}, "rules": rules}})
+    };
+    apply(&mesh, &mode("Permissive"));
+    // Whoever has no identity is still not permitted: heard, and refused by name.
+    let heard = patience().until("an answer in plain text", || plain().map(|answer| format!("{answer:?}")));
+    heard.unwrap_or_else(|error| panic!("{error:#}"));
+    mesh.until_west_answers();
+    apply(&mesh, &mode("Strict"));
+    let deaf = patience().until("silence in plain text", || {
+        ensure!(plain().is_err(), "it is heard");
+        Ok(())
+    });
+    deaf.unwrap_or_else(|error| panic!("{error:#}"));
+    mesh.until_west_answers();
 }

@@ -22,6 +22,8 @@ pub(crate) struct Mesh {
     pub(crate) topology: Topology,
     /// Ports of the zone ingresses.
     pub(crate) ingresses: BTreeMap<&'static str, u16>,
+    /// Ports at which the sidecars of the backends take traffic.
+    pub(crate) backends: BTreeMap<&'static str, u16>,
     pub(crate) outbounds: Outbounds,
     _folder: TempDir,
 }
@@ -99,7 +101,7 @@ impl Mesh {
                 reached(port).map(drop)
             })?;
         }
-        Ok(Self { topology, ingresses, outbounds, _folder: folder })
+        Ok(Self { topology, ingresses, backends, outbounds, _folder: folder })
     }
 
     /// Sends a request from east to the service of west.
