@@ -8,6 +8,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use runtime::config::HumanDuration;
 use runtime::tls::Fingerprint;
 
+use crate::transparent_proxy::{InstallArgs, UninstallArgs};
+
 /// What every environment variable of this program starts with.
 const ENV_PREFIX: &str = "ISTHMUS_DP_";
 
@@ -43,9 +45,30 @@ pub(crate) enum Command {
     /// /metrics.
     #[command(after_long_help = EXAMPLE)]
     Run(Box<RunArgs>),
+    /// Set up this host.
+    #[command(subcommand)]
+    Install(Install),
+    /// Undo what `install` did.
+    #[command(subcommand)]
+    Uninstall(Uninstall),
     /// Become Envoy, bound to the life of the process that started it.
     #[command(hide = true)]
     ExecEnvoy(ExecArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Install {
+    /// Bring the connections of this host's applications to Envoy, by packet rules.
+    ///
+    /// Rules that an earlier installation made are replaced, those of others are left alone. They are
+    /// gone after a restart of the host, unless --systemd-unit brings them back.
+    TransparentProxy(Box<InstallArgs>),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Uninstall {
+    /// Remove the packet rules that `install transparent-proxy` made.
+    TransparentProxy(UninstallArgs),
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ mod envoy;
 mod mesh_metric;
 mod metrics;
 mod readiness;
+mod transparent_proxy;
 mod workdir;
 
 use std::process::ExitCode;
@@ -28,6 +29,12 @@ fn run() -> anyhow::Result<()> {
     cli::check_environment(std::env::vars().map(|(name, _)| name))?;
     match cli::Cli::parse().command {
         cli::Command::ExecEnvoy(args) => Err(envoy::exec::replace_this_process(&args).into()),
+        cli::Command::Install(cli::Install::TransparentProxy(args)) => {
+            Ok(transparent_proxy::install(&args, std::env::vars())?)
+        }
+        cli::Command::Uninstall(cli::Uninstall::TransparentProxy(args)) => {
+            Ok(transparent_proxy::uninstall(&args)?)
+        }
         cli::Command::Run(args) => {
             // One thread: the work is small, and Envoy's life is tied to the thread that started it.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

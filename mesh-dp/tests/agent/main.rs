@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test program: clippy sees only the test functions as tests")]
 
 mod support;
+mod transparent_proxy;
 
 use nix::sys::signal::Signal;
 use support::{Agent, ControlPlane, Reply, eventually, is_running};
