@@ -72,10 +72,9 @@ fn leftovers(saved: &str) -> Result<Leftovers, Uncommented> {
             table = ours.into_iter().find(|table| table_name(*table) == name.trim());
         }
         let Some(table) = table else { continue };
-        if let Some(chain) = line.strip_prefix(':').and_then(|rest| rest.split_whitespace().next()) {
-            if chain.starts_with(CHAIN) {
-                chains.entry(table).or_default().push(chain);
-            }
+        let chain = line.strip_prefix(':').and_then(|rest| rest.split_whitespace().next());
+        if let Some(chain) = chain.filter(|name| name.starts_with(CHAIN)) {
+            chains.entry(table).or_default().push(chain);
         }
         let Some(rule) = line.strip_prefix("-A ") else { continue };
         commented |= rule.contains(COMMENT);
