@@ -25,7 +25,7 @@ pub(crate) fn write(folder: &Path, settings: &Settings) -> io::Result<()> {
     std::os::unix::fs::symlink(folder.join(UNIT), link)
 }
 
-/// Removes what [`write`] wrote; nothing is there is no error.
+/// Removes what [`write()`] wrote; that there is nothing is no error.
 pub(crate) fn remove(folder: &Path) -> io::Result<()> {
     let folder = std::path::absolute(folder)?;
     [folder.join(WANTS).join(UNIT), folder.join(UNIT), folder.join(SETTINGS)]
