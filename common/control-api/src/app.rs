@@ -7,6 +7,7 @@ use auth::access::{Permission, User};
 use model::labels::Plane;
 use model::{Key, Kind, Timestamp};
 use store::{Revision, Snapshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::authn::UserKeys;
 use crate::problem::Problem;
@@ -26,14 +27,16 @@ pub(crate) struct App {
     pub(crate) api: Api,
     pub(crate) user_keys: UserKeys,
     tally: Mutex<Tally>,
+    /// Cancelled when the control plane stops: whatever goes on for long ends then.
+    pub(crate) end: CancellationToken,
 }
 
 /// A shared [`App`].
 pub(crate) type Shared = Arc<App>;
 
 impl App {
-    pub(crate) fn new(config: ApiConfig, api: Api) -> Shared {
-        Arc::new(Self { config, api, user_keys: UserKeys::default(), tally: Mutex::default() })
+    pub(crate) fn new(config: ApiConfig, api: Api, end: CancellationToken) -> Shared {
+        Arc::new(Self { config, api, user_keys: UserKeys::default(), tally: Mutex::default(), end })
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
@@ -48,14 +51,18 @@ impl App {
         read(&tally)
     }
 
-    /// Counts changes as they come, so that no old snapshot is kept for counting it later.
+    /// Counts changes as they come, so that no old snapshot is kept for counting it later. Whoever holds a
+    /// receiver keeps the index running, so it ends with the control plane.
     pub(crate) async fn count_changes(self: Arc<Self>) {
         let mut snapshots = self.api.snapshots.clone();
         loop {
             snapshots.mark_unchanged();
             self.tally(|_| ());
-            if snapshots.changed().await.is_err() {
-                return;
+            tokio::select! {
+                () = self.end.cancelled() => return,
+                changed = snapshots.changed() => if changed.is_err() {
+                    return;
+                },
             }
         }
     }

@@ -11,6 +11,7 @@ use runtime::{OnExit, Tasks};
 use serde_json::Value;
 use store::Store;
 use store::index::SnapshotReceiver;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::routes::{self, OverTls};
@@ -93,7 +94,7 @@ pub fn spawn(tasks: &Tasks, config: ApiConfig, api: Api) -> Result<Handle, ApiEr
         Some(tls) => Some((serve::bind(SocketAddr::new(config.address, config.https.port))?, tls)),
         None => None,
     };
-    let app = App::new(config, api);
+    let app = App::new(config, api, tasks.token());
     tasks.spawn("insights", OnExit::Shutdown, Arc::clone(&app).count_changes());
     let plain = routes::router(Arc::clone(&app), OverTls(false));
     let http = serve::spawn(tasks, "api", http_listener, plain, ServeOptions::default())?;
@@ -117,5 +118,5 @@ fn tls_of(config: &ApiConfig, api: &Api) -> Result<Arc<rustls::ServerConfig>, Ap
 /// The API as a router, for embedding it elsewhere. Requests must carry `ConnectInfo<SocketAddr>`: without it
 /// nobody is local.
 pub fn router(config: ApiConfig, api: Api) -> Router {
-    routes::router(App::new(config, api), OverTls(false))
+    routes::router(App::new(config, api, CancellationToken::new()), OverTls(false))
 }

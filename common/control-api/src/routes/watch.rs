@@ -15,6 +15,7 @@ use model::{Key, Kind, Resource, Scope};
 use serde::Serialize;
 use store::Snapshot;
 use store::index::SnapshotReceiver;
+use tokio_util::sync::CancellationToken;
 
 use super::call::{Answer, Call, Failure, kind_of};
 use crate::app::{App, Shared};
@@ -48,7 +49,8 @@ fn watch(app: &App, call: &Call, kind: Kind, mesh: Option<&str>, route: &str) ->
     let shown = Arc::clone(&snapshots.borrow_and_update());
     let scope = Scoped { kind, mesh: mesh.map(str::to_owned), filter: Filter::of(kind, route, &call.query)? };
     let waiting = scope.all(&shown);
-    let watch = Watch { scope, snapshots, shown, waiting, is_synced: false };
+    let end = app.end.clone();
+    let watch = Watch { scope, snapshots, shown, waiting, is_synced: false, end };
     let lines = stream::unfold(watch, |mut watch| async {
         let lines = watch.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(lines)), watch))
@@ -92,6 +94,8 @@ struct Watch {
     /// Keys that were there at the start and are still to be sent.
     waiting: BTreeSet<Key>,
     is_synced: bool,
+    /// Cancelled when the control plane stops.
+    end: CancellationToken,
 }
 
 /// A line of the answer.
@@ -121,7 +125,10 @@ impl Watch {
             return Some(lines);
         }
         while lines.is_empty() {
-            self.snapshots.changed().await.ok()?;
+            tokio::select! {
+                () = self.end.cancelled() => return None,
+                changed = self.snapshots.changed() => changed.ok()?,
+            }
             let newer = Arc::clone(&self.snapshots.borrow_and_update());
             for key in self.scope.changed(&self.shown, &newer) {
                 match (self.scope.find(&self.shown, &key), self.scope.find(&newer, &key)) {

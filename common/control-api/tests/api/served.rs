@@ -57,6 +57,25 @@ async fn plain_http_stays_on_loopback_and_https_needs_a_certificate() {
 }
 
 #[tokio::test]
+async fn a_stop_waits_for_nothing_that_goes_on_for_ever() {
+    let tasks = Tasks::new();
+    let store: Store = Arc::new(MemoryStore::new());
+    let api = api(&store, &tasks, standalone(), Arc::new(NoProxies)).await;
+    let handle = control_api::spawn(&tasks, ApiConfig { port: 0, ..ApiConfig::default() }, api).unwrap();
+    let mut stream = tokio::net::TcpStream::connect(handle.http).await.unwrap();
+    let request = format!("GET /meshes/_watch HTTP/1.1\r\nhost: {}\r\n\r\n", handle.http);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("SYNCED") {
+        assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0, "{}", String::from_utf8_lossy(&seen));
+    }
+    let late = tasks.shutdown(Duration::from_secs(20)).await;
+    assert!(late.is_empty(), "{late:?}");
+    stream.read_to_end(&mut seen).await.unwrap();
+    assert!(seen.ends_with(b"0\r\n\r\n"), "the answer ends in order");
+}
+
+#[tokio::test]
 async fn a_sender_of_a_body_that_is_too_large_reads_the_answer() {
     let tasks = Tasks::new();
     let store: Store = Arc::new(MemoryStore::new());
