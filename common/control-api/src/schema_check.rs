@@ -1,7 +1,6 @@
 //! Whether a document has the shape its kind's schema describes: types, alternatives, required fields and
 //! ranges, in the words of the peer's schema validator. What the values mean is checked elsewhere.
 
-use model::spec::json_spec_of;
 use model::{Kind, Violations};
 use serde_json::{Map, Value, json};
 
@@ -23,7 +22,7 @@ pub(crate) fn check(kind: Kind, object: &Map<String, Value>) -> Violations {
     let document = Value::Object(object.clone());
     walk(&meta, &meta, "", &document, &mut problems);
     if let Some(spec) = object.get("spec") {
-        if let Some(typed) = json_spec_of(kind) {
+        if let Some(typed) = kind.json() {
             let schema = (typed.schema)().to_value();
             walk(&schema, &schema, "spec", spec, &mut problems);
         }

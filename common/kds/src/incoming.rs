@@ -199,17 +199,23 @@ fn payload(format: SpecFormat, content: &Content) -> Result<Payload, String> {
             }
             Ok(Payload::from_bytes(bytes.clone()))
         }
-        (SpecFormat::Json, Content::Json(text)) => Ok(Payload::from_bytes(text.clone())),
         (SpecFormat::Proto(codec), Content::Json(_)) => {
             Err(format!("expected a {}, got JSON", codec.full_name()))
         }
-        (SpecFormat::Json, Content::Proto { message, .. }) => Err(format!("expected JSON, got a {message}")),
+        (SpecFormat::Json(_), content) => json(content),
+    }
+}
+
+fn json(content: &Content) -> Result<Payload, String> {
+    match content {
+        Content::Json(text) => Ok(Payload::from_bytes(text.clone())),
+        Content::Proto { message, .. } => Err(format!("expected JSON, got a {message}")),
     }
 }
 
 fn status(kind: Kind, envelope: &Envelope) -> Result<Option<Payload>, String> {
     match (&envelope.status, kind.empty_status) {
-        (Some(status), Some(_)) => payload(SpecFormat::Json, status).map(Some),
+        (Some(status), Some(_)) => json(status).map(Some),
         (None, Some(empty)) => Ok(Some(Payload::from_bytes(empty))),
         (_, None) => Ok(None),
     }

@@ -79,7 +79,7 @@ pub(crate) fn content(kind: Kind, payload: &Payload) -> Content {
         SpecFormat::Proto(codec) => {
             Content::Proto { message: codec.full_name(), bytes: payload.bytes().to_vec() }
         }
-        SpecFormat::Json => Content::Json(payload.bytes().to_vec()),
+        SpecFormat::Json(_) => Content::Json(payload.bytes().to_vec()),
     }
 }
 

@@ -5,7 +5,7 @@ mod table;
 
 use std::fmt;
 
-use crate::payload::SpecFormat;
+use crate::payload::{JsonCodec, SpecFormat};
 
 /// Whether a kind lives in a mesh or belongs to the whole control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +149,15 @@ impl Kind {
 
     /// Whether the kind came after the peer's protobuf kinds: `spec` and `status` are keys of their own.
     pub fn is_json(self) -> bool {
-        matches!(self.format, SpecFormat::Json)
+        self.json().is_some()
+    }
+
+    /// The type that holds its spec, for JSON kinds.
+    pub fn json(self) -> Option<JsonCodec> {
+        match self.format {
+            SpecFormat::Json(codec) => Some(codec),
+            SpecFormat::Proto(_) => None,
+        }
     }
 }
 

@@ -8,13 +8,45 @@ use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, SerializeOptions};
 use serde_json::Value;
 
+use crate::Violations;
+use crate::spec::Checked;
+
 /// How a kind's spec is encoded on the wire and in the store.
 #[derive(Clone, Copy)]
 pub enum SpecFormat {
     /// A protobuf message, in JSON by the proto3 mapping.
     Proto(ProtoCodec),
     /// UTF-8 JSON.
-    Json,
+    Json(JsonCodec),
+}
+
+/// The type that holds a kind's JSON spec.
+#[derive(Clone, Copy)]
+pub struct JsonCodec {
+    /// Its JSON schema.
+    pub schema: fn() -> schemars::Schema,
+    /// Reads a document and writes it again: unknown fields fall away, defaults appear.
+    pub normalise: fn(&Value) -> Result<Value, DecodeError>,
+    /// Checks a document, one that does not decode too.
+    pub validate: fn(&Value, &mut Violations),
+}
+
+pub(crate) const fn json<T: Checked + schemars::JsonSchema>() -> SpecFormat {
+    fn normalise<T: Checked>(document: &Value) -> Result<Value, DecodeError> {
+        let typed = T::deserialize(document).map_err(|e| DecodeError::Json(e.to_string()))?;
+        serde_json::to_value(typed).map_err(|e| DecodeError::Json(e.to_string()))
+    }
+    fn validate<T: Checked>(document: &Value, violations: &mut Violations) {
+        match T::deserialize(document) {
+            Ok(typed) => typed.check(violations),
+            Err(error) => violations.add("spec", error.to_string()),
+        }
+    }
+    SpecFormat::Json(JsonCodec {
+        schema: || schemars::schema_for!(T),
+        normalise: normalise::<T>,
+        validate: validate::<T>,
+    })
 }
 
 /// The protobuf message that holds a kind's spec.
@@ -37,7 +69,7 @@ impl fmt::Debug for SpecFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Proto(codec) => write!(f, "Proto({})", codec.full_name()),
-            Self::Json => f.write_str("Json"),
+            Self::Json(_) => f.write_str("Json"),
         }
     }
 }
@@ -89,13 +121,26 @@ impl Payload {
         &self.0
     }
 
+    /// Encodes a JSON document as its text: statuses, and the specs of JSON kinds.
+    pub fn from_document(document: &Value) -> Self {
+        Self(document.to_string().into())
+    }
+
+    /// The JSON document that the bytes are the text of. An empty payload is an empty object.
+    ///
+    /// # Errors
+    /// When the bytes are not JSON.
+    pub fn to_document(&self) -> Result<Value, DecodeError> {
+        decode_json(self)
+    }
+
     /// Encodes a JSON document in a kind's format.
     ///
     /// # Errors
     /// When the document does not fit the kind's protobuf message; unknown fields are dropped there.
     pub fn from_json(format: SpecFormat, document: &Value) -> Result<Self, DecodeError> {
         match format {
-            SpecFormat::Json => Ok(Self(document.to_string().into())),
+            SpecFormat::Json(_) => Ok(Self::from_document(document)),
             SpecFormat::Proto(codec) => {
                 let options = prost_reflect::DeserializeOptions::new().deny_unknown_fields(false);
                 let message =
@@ -113,10 +158,7 @@ impl Payload {
     /// When the bytes are not what the format says.
     pub fn to_json(&self, format: SpecFormat) -> Result<Value, DecodeError> {
         match format {
-            SpecFormat::Json if self.0.is_empty() => Ok(Value::Object(Default::default())),
-            SpecFormat::Json => {
-                serde_json::from_slice(&self.0).map_err(|error| DecodeError::Json(error.to_string()))
-            }
+            SpecFormat::Json(_) => self.to_document(),
             SpecFormat::Proto(codec) => {
                 let message = DynamicMessage::decode(codec.descriptor(), self.0.clone())
                     .map_err(|e| codec.error(&e))?;
@@ -127,11 +169,17 @@ impl Payload {
         }
     }
 
-    /// Whether both say the same; JSON texts are compared as documents.
+    /// Whether both say the same in a kind's format; JSON texts are compared as documents.
     pub fn same(&self, other: &Self, format: SpecFormat) -> bool {
-        self == other
-            || matches!(format, SpecFormat::Json)
-                && matches!((self.to_json(format), other.to_json(format)), (Ok(a), Ok(b)) if a == b)
+        match format {
+            SpecFormat::Json(_) => self.same_document(other),
+            SpecFormat::Proto(_) => self == other,
+        }
+    }
+
+    /// Whether both are the same JSON document.
+    pub fn same_document(&self, other: &Self) -> bool {
+        self == other || matches!((self.to_document(), other.to_document()), (Ok(a), Ok(b)) if a == b)
     }
 }
 
@@ -160,14 +208,26 @@ pub trait Typed: Send + Sync + Sized + 'static {
     fn encode(&self) -> Payload;
 }
 
+impl<T: Checked> Typed for T {
+    fn decode(payload: &Payload) -> Result<Self, DecodeError> {
+        decode_json(payload)
+    }
+
+    fn encode(&self) -> Payload {
+        Payload::from_document(
+            &serde_json::to_value(self).expect("specs have string keys and finite numbers"),
+        )
+    }
+}
+
 /// Decodes a protobuf payload: the body of [`Typed`] for prost messages.
 pub(crate) fn decode_proto<T: Message + Name + Default>(payload: &Payload) -> Result<T, DecodeError> {
     T::decode(payload.bytes().clone())
         .map_err(|error| DecodeError::Proto { message: T::full_name(), reason: error.to_string() })
 }
 
-/// Decodes a JSON payload: the body of [`Typed`] for serde types. An empty payload is an empty object.
-pub(crate) fn decode_json<T: serde::de::DeserializeOwned>(payload: &Payload) -> Result<T, DecodeError> {
+/// Decodes a JSON payload; an empty one is an empty object.
+fn decode_json<T: serde::de::DeserializeOwned>(payload: &Payload) -> Result<T, DecodeError> {
     let bytes: &[u8] = if payload.bytes().is_empty() { b"{}" } else { payload.bytes() };
     serde_json::from_slice(bytes).map_err(|error| DecodeError::Json(error.to_string()))
 }

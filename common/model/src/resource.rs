@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::kri::Kri;
 use crate::labels;
-use crate::payload::{DecodeError, Payload, SpecFormat, Typed};
+use crate::payload::{DecodeError, Payload, Typed};
 use crate::{Kind, Origin, Timestamp};
 
 /// Labels of a resource, ordered.
@@ -266,7 +266,7 @@ impl Resource {
     pub fn same_content(&self, other: &Self) -> bool {
         let same_status = match (&self.status, &other.status) {
             // Statuses are JSON for every kind that has one.
-            (Some(a), Some(b)) => a.same(b, SpecFormat::Json),
+            (Some(a), Some(b)) => a.same_document(b),
             (a, b) => a.is_none() && b.is_none(),
         };
         self.labels == other.labels && self.spec.same(&other.spec, self.kind().format) && same_status

@@ -4,10 +4,9 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
-use crate::payload::{DecodeError, SpecFormat};
+use crate::payload::DecodeError;
 use crate::resource::{Builder, Labels};
 use crate::schema::{UnknownField, unknown_fields};
-use crate::spec::json_spec_of;
 use crate::{Key, Kind, Payload, Resource, Timestamp, sni};
 
 /// Keys of a document that are not fields of a protobuf spec.
@@ -107,8 +106,8 @@ fn clone_entry((key, value): (&String, &Value)) -> (String, Value) {
 }
 
 fn encode_spec(kind: Kind, spec: &Value) -> Result<Payload, DecodeError> {
-    match json_spec_of(kind) {
-        Some(typed) => Payload::from_json(SpecFormat::Json, &(typed.normalise)(spec)?),
+    match kind.json() {
+        Some(codec) => Ok(Payload::from_document(&(codec.normalise)(spec)?)),
         None => Payload::from_json(kind.format, spec),
     }
 }
@@ -143,7 +142,7 @@ impl<'a> Document<'a> {
     /// When its spec or status is not what its kind says.
     pub fn of(resource: &'a Resource) -> Result<Self, DecodeError> {
         let spec = resource.raw_spec().to_json(resource.kind().format)?;
-        let status = resource.raw_status().map(|status| status.to_json(SpecFormat::Json)).transpose()?;
+        let status = resource.raw_status().map(Payload::to_document).transpose()?;
         Ok(Self { resource, spec, status })
     }
 }

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::Kind;
 use crate::payload::SpecFormat;
-use crate::spec::json_spec_of;
 
 pub use document::{document_schema, spec_schema};
 
@@ -46,7 +45,7 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 }
 
 /// Fields of a spec that its kind does not know. `path` is where the spec stands in the document (`spec`, or
-/// empty for kinds whose fields are inlined). Kinds without a schema report nothing.
+/// empty for kinds whose fields are inlined).
 pub fn unknown_fields(kind: Kind, path: &str, spec: &Value) -> Vec<UnknownField> {
     let mut found = Vec::new();
     match kind.format {
@@ -55,11 +54,9 @@ pub fn unknown_fields(kind: Kind, path: &str, spec: &Value) -> Vec<UnknownField>
                 walk_message(&message, path, spec, &mut found);
             }
         }
-        SpecFormat::Json => {
-            if let Some(typed) = json_spec_of(kind) {
-                let root = (typed.schema)().to_value();
-                walk_schema(&root, &root, path, spec, &mut found);
-            }
+        SpecFormat::Json(codec) => {
+            let root = (codec.schema)().to_value();
+            walk_schema(&root, &root, path, spec, &mut found);
         }
     }
     found

@@ -64,10 +64,8 @@ pub use mesh_zone_address::*;
 pub use otel_backend_ref::*;
 pub use workload::*;
 
-use serde_json::Value;
-
-use crate::payload::{DecodeError, Payload, Typed, decode_json, decode_proto};
-use crate::{Kind, Violations};
+use crate::Violations;
+use crate::payload::{DecodeError, Payload, Typed, decode_proto};
 
 macro_rules! proto_specs {
     ($($type:ty),+ $(,)?) => {$(
@@ -95,116 +93,8 @@ proto_specs!(
     ZoneInsight
 );
 
-macro_rules! json_specs {
-    ($($type:ty),+ $(,)?) => {$(
-        impl Typed for $type {
-            fn decode(payload: &Payload) -> Result<Self, DecodeError> {
-                decode_json(payload)
-            }
-
-            fn encode(&self) -> Payload {
-                let document = serde_json::to_value(self).expect("specs have string keys and finite numbers");
-                Payload::from_bytes(document.to_string())
-            }
-        }
-    )+};
-}
-
-json_specs!(
-    HostnameGenerator,
-    MeshAccessLog,
-    MeshCircuitBreaker,
-    MeshExternalService,
-    MeshExternalServiceStatus,
-    MeshFaultInjection,
-    MeshHTTPRoute,
-    MeshHealthCheck,
-    MeshIdentity,
-    MeshIdentityStatus,
-    MeshLoadBalancingStrategy,
-    MeshMetric,
-    MeshMultiZoneService,
-    MeshMultiZoneServiceStatus,
-    MeshOpenTelemetryBackend,
-    MeshOpenTelemetryBackendStatus,
-    MeshPassthrough,
-    MeshProxyPatch,
-    MeshRateLimit,
-    MeshRetry,
-    MeshService,
-    MeshServiceStatus,
-    MeshTCPRoute,
-    MeshTLS,
-    MeshTimeout,
-    MeshTrace,
-    MeshTrafficPermission,
-    MeshTrust,
-    MeshTrustStatus,
-    MeshZoneAddress,
-    Workload,
-    WorkloadStatus,
-);
-
-/// What the registry knows of a typed JSON spec.
-#[derive(Clone, Copy)]
-pub struct JsonSpec {
-    /// Its JSON schema, from the type.
-    pub schema: fn() -> schemars::Schema,
-    /// Reads a document and writes it again: unknown fields fall away, defaults appear.
-    pub normalise: fn(&Value) -> Result<Value, DecodeError>,
-    /// Checks a document that decodes.
-    pub validate: fn(&Value, &mut Violations),
-}
-
-/// A typed JSON spec that can be checked.
-pub trait Checked: serde::Serialize + serde::de::DeserializeOwned + schemars::JsonSchema {
+/// A typed JSON spec or status. Specs say what is wrong with them.
+pub trait Checked: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static {
     /// Adds what is wrong; paths start with `spec.`.
-    fn check(&self, violations: &mut Violations);
-}
-
-const fn json_spec<T: Checked>() -> JsonSpec {
-    fn normalise<T: Checked>(document: &Value) -> Result<Value, DecodeError> {
-        let typed: T =
-            serde_json::from_value(document.clone()).map_err(|e| DecodeError::Json(e.to_string()))?;
-        serde_json::to_value(typed).map_err(|e| DecodeError::Json(e.to_string()))
-    }
-    fn validate<T: Checked>(document: &Value, violations: &mut Violations) {
-        match serde_json::from_value::<T>(document.clone()) {
-            Ok(typed) => typed.check(violations),
-            Err(error) => violations.add("spec", error.to_string()),
-        }
-    }
-    JsonSpec { schema: || schemars::schema_for!(T), normalise: normalise::<T>, validate: validate::<T> }
-}
-
-/// The typed JSON spec of a kind; `None` for protobuf kinds and kinds held as documents.
-pub fn json_spec_of(kind: Kind) -> Option<JsonSpec> {
-    let specs: &[(Kind, JsonSpec)] = &[
-        (Kind::HOSTNAME_GENERATOR, const { json_spec::<HostnameGenerator>() }),
-        (Kind::MESH_ACCESS_LOG, const { json_spec::<MeshAccessLog>() }),
-        (Kind::MESH_CIRCUIT_BREAKER, const { json_spec::<MeshCircuitBreaker>() }),
-        (Kind::MESH_EXTERNAL_SERVICE, const { json_spec::<MeshExternalService>() }),
-        (Kind::MESH_FAULT_INJECTION, const { json_spec::<MeshFaultInjection>() }),
-        (Kind::MESH_HEALTH_CHECK, const { json_spec::<MeshHealthCheck>() }),
-        (Kind::MESH_HTTP_ROUTE, const { json_spec::<MeshHTTPRoute>() }),
-        (Kind::MESH_IDENTITY, const { json_spec::<MeshIdentity>() }),
-        (Kind::MESH_LOAD_BALANCING_STRATEGY, const { json_spec::<MeshLoadBalancingStrategy>() }),
-        (Kind::MESH_METRIC, const { json_spec::<MeshMetric>() }),
-        (Kind::MESH_MULTI_ZONE_SERVICE, const { json_spec::<MeshMultiZoneService>() }),
-        (Kind::MESH_OPEN_TELEMETRY_BACKEND, const { json_spec::<MeshOpenTelemetryBackend>() }),
-        (Kind::MESH_PASSTHROUGH, const { json_spec::<MeshPassthrough>() }),
-        (Kind::MESH_PROXY_PATCH, const { json_spec::<MeshProxyPatch>() }),
-        (Kind::MESH_RATE_LIMIT, const { json_spec::<MeshRateLimit>() }),
-        (Kind::MESH_RETRY, const { json_spec::<MeshRetry>() }),
-        (Kind::MESH_SERVICE, const { json_spec::<MeshService>() }),
-        (Kind::MESH_TCP_ROUTE, const { json_spec::<MeshTCPRoute>() }),
-        (Kind::MESH_TIMEOUT, const { json_spec::<MeshTimeout>() }),
-        (Kind::MESH_TLS, const { json_spec::<MeshTLS>() }),
-        (Kind::MESH_TRACE, const { json_spec::<MeshTrace>() }),
-        (Kind::MESH_TRAFFIC_PERMISSION, const { json_spec::<MeshTrafficPermission>() }),
-        (Kind::MESH_TRUST, const { json_spec::<MeshTrust>() }),
-        (Kind::MESH_ZONE_ADDRESS, const { json_spec::<MeshZoneAddress>() }),
-        (Kind::WORKLOAD, const { json_spec::<Workload>() }),
-    ];
-    specs.iter().find(|(of, _)| *of == kind).map(|(_, spec)| *spec)
+    fn check(&self, _: &mut Violations) {}
 }

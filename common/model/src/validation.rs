@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use crate::kind::Scope;
-use crate::spec::json_spec_of;
 use crate::{Kind, Resource, spec};
 
 mod dataplane;
@@ -91,12 +90,8 @@ fn check_spec(kind: Kind, document: &Value, resource: &Resource) -> Violations {
             Ok(spec) => dataplane::check(spec, &mut violations),
             Err(error) => violations.add("", error.to_string()),
         }
-    } else if kind.is_json() {
-        match json_spec_of(kind) {
-            Some(typed) => (typed.validate)(document, &mut violations),
-            None if !document.is_object() => violations.add("spec", "must be an object"),
-            None => {}
-        }
+    } else if let Some(codec) = kind.json() {
+        (codec.validate)(document, &mut violations);
     }
     violations
 }

@@ -116,14 +116,13 @@ pub(super) fn hostname_generators(plane: &Plane) -> Vec<(&'static str, Value)> {
 #[cfg(test)]
 mod tests {
     use model::Violations;
-    use model::spec::json_spec_of;
 
     use super::*;
 
     #[test]
     fn default_policies_are_valid_and_read_back_as_they_are() {
         for (kind, name, spec) in of_mesh("m") {
-            let typed = json_spec_of(kind).expect("a typed kind");
+            let typed = kind.json().expect("a typed kind");
             let mut violations = Violations::default();
             (typed.validate)(&spec, &mut violations);
             assert!(violations.is_empty(), "{name}: {violations}");

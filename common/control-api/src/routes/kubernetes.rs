@@ -1,7 +1,6 @@
 //! A resource as a Kubernetes object, for people who move to or from a Kubernetes zone.
 
 use axum::response::{IntoResponse, Response};
-use model::payload::SpecFormat;
 use model::{Kind, Resource, labels};
 use serde_json::{Map, Value, json};
 
@@ -25,10 +24,7 @@ pub(super) fn document(resource: &Resource, namespace: Option<&str>) -> Response
 
 fn object(resource: &Resource, namespace: Option<&str>) -> Result<Value, Problem> {
     let kind = resource.kind();
-    let json_of = |payload: &model::Payload, format: SpecFormat| {
-        payload.to_json(format).map_err(|error| Problem::undecodable(&error))
-    };
-    let spec = json_of(resource.raw_spec(), kind.format)?;
+    let spec = resource.raw_spec().to_json(kind.format).map_err(|error| Problem::undecodable(&error))?;
     let mut metadata = Map::from_iter([("name".to_owned(), json!(resource.name()))]);
     if !CLUSTER_SCOPED.contains(&kind) {
         metadata.insert("namespace".into(), json!(namespace.unwrap_or(SYSTEM_NAMESPACE)));
@@ -51,7 +47,8 @@ fn object(resource: &Resource, namespace: Option<&str>) -> Result<Value, Problem
     object.insert("metadata".into(), Value::Object(metadata));
     object.insert("spec".into(), spec);
     if let Some(status) = resource.raw_status() {
-        object.insert("status".into(), json_of(status, SpecFormat::Json)?);
+        let status = status.to_document().map_err(|error| Problem::undecodable(&error))?;
+        object.insert("status".into(), status);
     }
     Ok(Value::Object(object))
 }

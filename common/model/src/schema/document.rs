@@ -4,15 +4,12 @@ use prost_reflect::{FieldDescriptor, FileDescriptor, Kind as FieldKind, MessageD
 use serde_json::{Map, Value, json};
 
 use crate::payload::SpecFormat;
-use crate::spec::json_spec_of;
 use crate::{Kind, Scope};
 
 /// The schema of a kind's spec. Shared parts are under `$defs` and referred to as `#/$defs/NAME`.
 pub fn spec_schema(kind: Kind) -> Value {
     match kind.format {
-        SpecFormat::Json => {
-            json_spec_of(kind).map_or_else(|| json!({"type": "object"}), |typed| (typed.schema)().to_value())
-        }
+        SpecFormat::Json(codec) => (codec.schema)().to_value(),
         SpecFormat::Proto(codec) => match kds_proto::descriptors().get_message_by_name(&codec.full_name()) {
             Some(message) => {
                 let mut definitions = Map::new();

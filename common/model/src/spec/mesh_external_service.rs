@@ -160,6 +160,8 @@ const SAN_TYPES: [&str; 2] = ["Exact", "Prefix"];
 /// Lowest priority of an endpoint: as many as Envoy knows.
 const MAX_PRIORITY: u32 = 128;
 
+impl Checked for MeshExternalServiceStatus {}
+
 impl Checked for MeshExternalService {
     fn check(&self, violations: &mut Violations) {
         if self.r#match.r#type != "HostnameGenerator" {

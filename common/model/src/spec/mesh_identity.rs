@@ -166,6 +166,8 @@ pub struct MeshIdentityStatus {
     pub conditions: Vec<Condition>,
 }
 
+impl Checked for MeshIdentityStatus {}
+
 impl Checked for MeshIdentity {
     fn check(&self, violations: &mut Violations) {
         if let Some(SpiffeIdTemplate { trust_domain, path }) = &self.spiffe_id {

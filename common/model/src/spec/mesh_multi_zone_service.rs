@@ -88,6 +88,8 @@ pub struct MeshMultiZoneServiceStatus {
     pub conditions: Vec<Condition>,
 }
 
+impl Checked for MeshMultiZoneServiceStatus {}
+
 impl Checked for MeshMultiZoneService {
     fn check(&self, violations: &mut Violations) {
         if self.selector.mesh_service.match_labels.is_empty() {

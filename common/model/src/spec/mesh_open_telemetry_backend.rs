@@ -122,6 +122,8 @@ impl MeshOpenTelemetryBackend {
     }
 }
 
+impl Checked for MeshOpenTelemetryBackendStatus {}
+
 impl Checked for MeshOpenTelemetryBackend {
     fn check(&self, violations: &mut Violations) {
         let Some(OtelEndpoint { address, port, path }) = &self.endpoint else { return };

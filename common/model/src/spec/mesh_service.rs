@@ -163,6 +163,8 @@ pub enum TlsStatus {
     NotReady,
 }
 
+impl Checked for MeshServiceStatus {}
+
 impl Checked for MeshService {
     fn check(&self, violations: &mut Violations) {
         for (at, port) in self.ports.iter().enumerate() {

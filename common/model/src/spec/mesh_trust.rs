@@ -66,6 +66,8 @@ pub struct TrustOrigin {
 /// Longest trust domain, as a DNS name.
 const MAX_TRUST_DOMAIN: usize = 253;
 
+impl Checked for MeshTrustStatus {}
+
 impl Checked for MeshTrust {
     fn check(&self, violations: &mut Violations) {
         if self.trust_domain.is_empty() {

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::Checked;
 use super::common::DataplaneProxies;
-use crate::Violations;
 
 /// The proxies that share a workload label; its name is the label's value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -21,9 +20,9 @@ pub struct WorkloadStatus {
     pub dataplane_proxies: DataplaneProxies,
 }
 
-impl Checked for Workload {
-    fn check(&self, _: &mut Violations) {}
-}
+impl Checked for WorkloadStatus {}
+
+impl Checked for Workload {}
 
 /// Unlike in other statuses, a count of zero is written too.
 fn every_count<S: Serializer>(proxies: &DataplaneProxies, serializer: S) -> Result<S::Ok, S::Error> {

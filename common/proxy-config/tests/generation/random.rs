@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::spec::json_spec_of;
 use model::validation::validate_spec;
 use model::{Key, Kind, Resource, Violations};
 use proxy_config::{MeshView, Proxy, ProxyConfig, Settings, check_spec, generate};
@@ -195,15 +194,14 @@ impl Maker<'_> {
     }
 }
 
-/// Kinds of policies that have a schema; those that write Envoy's own configuration can break anything.
+/// Kinds of policies; those that write Envoy's own configuration can break anything.
 fn kinds() -> Vec<Kind> {
-    let policies = Kind::all().filter(|kind| kind.policy.is_some() && *kind != Kind::MESH_PROXY_PATCH);
-    policies.filter(|kind| json_spec_of(*kind).is_some()).collect()
+    Kind::all().filter(|kind| kind.policy.is_some() && *kind != Kind::MESH_PROXY_PATCH).collect()
 }
 
 /// A policy that passes validation; `None` when what is wrong with it cannot be mended.
 fn valid(kind: Kind, name: &str, sequence: &mut Sequence) -> Option<Resource> {
-    let schema = (json_spec_of(kind)?.schema)().to_value();
+    let schema = (kind.json()?.schema)().to_value();
     (0..TRIES).find_map(|_| {
         let density = 2 + sequence.below(8);
         let mut maker = Maker { root: &schema, density, sequence };
