@@ -420,6 +420,36 @@ fn garbage_refuses_itself_only() {
     assert!(unknown.expect_err("refused as a whole").error_detail.is_some());
 }
 
+/// A newer peer's fields, which nobody on the way knows: the bytes that arrive are the bytes that were written.
+#[test]
+fn fields_that_nobody_knows_travel_unchanged() {
+    let mut world = World::new();
+    let with = |resource: Resource, spec: &[u8]| {
+        let mut builder = resource.to_builder();
+        builder.spec = model::Payload::from_bytes(spec.to_vec());
+        builder.build()
+    };
+    let later = timeout(1).replacen('{', r#"{ "later": {"a": [1]},"#, 1);
+    world.global.write(Op::create(with(policy(1, 1), later.as_bytes())));
+    // Field 1000, a varint: in no version of a Mesh.
+    let mesh_bytes: &[u8] = &[0xc0, 0x3e, 0x01];
+    let mesh = Resource::builder(Key::global(Kind::MESH, "m")).label(labels::ORIGIN, "global").build();
+    world.global.write(Op::create(with(mesh, mesh_bytes)));
+    let address_bytes: &[u8] = br#"{"address":"192.0.2.1","later":true,"port":1}"#;
+    world.zones[0].0.write(Op::create(with(address(0, 1, 1), address_bytes)));
+    world.settle();
+    let spec = |plane: &Plane, kind: Kind| {
+        plane.snapshot.kind(kind).next().map(|resource| resource.raw_spec().bytes().to_vec())
+    };
+    for zone in 0..ZONES.len() {
+        let plane = &world.zones[zone].0;
+        assert_eq!(spec(plane, Kind::MESH_TIMEOUT).as_deref(), Some(later.as_bytes()));
+        assert_eq!(spec(plane, Kind::MESH).as_deref(), Some(mesh_bytes));
+        assert_eq!(spec(plane, Kind::MESH_ZONE_ADDRESS).as_deref(), Some(address_bytes));
+    }
+    assert_eq!(spec(&world.global, Kind::MESH_ZONE_ADDRESS).as_deref(), Some(address_bytes));
+}
+
 #[test]
 fn our_own_peers_are_told_the_revision_and_others_are_not() {
     let mut world = World::new();

@@ -275,7 +275,12 @@ fn some_policy() -> impl Strategy<Value = (Value, bool, bool)> {
         (0..4u8).prop_map(|value| json!({"appendX": [value]})),
     ];
     (target, default, any::<bool>(), any::<bool>()).prop_map(|(target, default, zone, role)| {
-        let spec = json!({"targetRef": target, "rules": [{"default": default.clone()}], "default": default});
+        let spec = json!({
+            "targetRef": target,
+            "rules": [{"default": default.clone()}],
+            "to": [{"targetRef": {"kind": "Mesh"}, "default": default.clone()}],
+            "default": default,
+        });
         (spec, zone, role)
     })
 }
@@ -303,5 +308,38 @@ proptest! {
         let (a, b) = (PolicySet::new(&arrived).select(&proxy), PolicySet::new(&sorted).select(&proxy));
         prop_assert_eq!(a.rules(&web), b.rules(&web));
         prop_assert_eq!(a.proxy(), b.proxy());
+    }
+
+    #[test]
+    fn a_policy_that_selects_nothing_changes_nothing(
+        policies in prop::collection::vec(some_policy(), 0..6),
+        (idle, elsewhere, at) in (some_policy(), 0..5usize, 0..7usize)
+    ) {
+        let mut policies: Vec<_> = policies
+            .iter()
+            .enumerate()
+            .map(|(at, (spec, ..))| timeout(&format!("p{at}"), &[], spec))
+            .collect();
+        let mut spec = idle.0;
+        let mut labels = vec![];
+        match elsewhere {
+            0 => spec["targetRef"] = json!({"kind": "Dataplane", "labels": {"app": "db"}}),
+            1 => spec["targetRef"] = json!({"kind": "Dataplane", "sectionName": "db"}),
+            2 => labels.push(("kuma.io/effect", "shadow")),
+            3 => labels.extend([("kuma.io/origin", "zone"), ("kuma.io/zone", "west")]),
+            _ => labels.extend([("kuma.io/policy-role", "consumer"), ("k8s.kuma.io/namespace", "other")]),
+        }
+        let dataplane = dataplane();
+        let proxy = Proxy::new(&dataplane, "east");
+        let before = PolicySet::new(&policies).select(&proxy);
+        policies.insert(at.min(policies.len()), timeout("idle", &labels, &spec));
+        let after = PolicySet::new(&policies).select(&proxy);
+        for section in [section(80, "web"), section(81, "")] {
+            prop_assert_eq!(before.rules(&section), after.rules(&section));
+        }
+        prop_assert_eq!(before.proxy(), after.proxy());
+        let db = service("db");
+        let destination = Destination { resource: &db, section: "80", port: 80 };
+        prop_assert_eq!(before.to(&destination), after.to(&destination));
     }
 }
