@@ -111,10 +111,14 @@ impl Paging {
         Ok(Self { size: size_of(query)?, offset: offset_of(query)? })
     }
 
-    /// The part of a list, and whether more follows.
-    pub(crate) fn part<T>(self, items: Vec<T>) -> (Vec<T>, bool) {
-        let more = items.len() > self.offset.saturating_add(self.size);
-        (items.into_iter().skip(self.offset).take(self.size).collect(), more)
+    /// The part of a list, how long the whole is, and whether more follows. Nothing else of the list is held.
+    pub(crate) fn part<T>(self, items: impl IntoIterator<Item = T>) -> (Vec<T>, usize, bool) {
+        let mut items = items.into_iter();
+        let before = items.by_ref().take(self.offset).count();
+        let part: Vec<T> = items.by_ref().take(self.size).collect();
+        let after = items.count();
+        let total = before + part.len() + after;
+        (part, total, after > 0)
     }
 
     /// Where the next part is.
@@ -254,9 +258,9 @@ mod tests {
     fn pages_say_where_the_next_is() {
         let query = query("size=2&name=a%20b&offset=1");
         let paging = Paging::of(&query).unwrap();
-        assert_eq!(paging.part(vec![1, 2, 3, 4]), (vec![2, 3], true));
-        assert_eq!(paging.part(vec![1, 2, 3]), (vec![2, 3], false));
-        assert_eq!(paging.part::<u8>(vec![]), (vec![], false));
+        assert_eq!(paging.part([1, 2, 3, 4]), (vec![2, 3], 4, true));
+        assert_eq!(paging.part([1, 2, 3]), (vec![2, 3], 3, false));
+        assert_eq!(paging.part::<u8>([]), (vec![], 0, false));
         let place = Place("http://h/x".into());
         assert_eq!(paging.next(&place, &query), "http://h/x?name=a+b&offset=3&size=2");
     }

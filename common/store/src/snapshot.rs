@@ -42,11 +42,11 @@ impl Snapshot {
     }
 
     /// Resources of a kind in one mesh.
-    pub fn in_mesh<'a>(&'a self, kind: Kind, mesh: &'a str) -> impl Iterator<Item = &'a Arc<Resource>> {
+    pub fn in_mesh(&self, kind: Kind, mesh: &str) -> impl Iterator<Item = &Arc<Resource>> + use<'_> {
         let first = Key { kind, mesh: mesh.into(), name: "".into() };
-        self.resources(kind)
-            .range(first..)
-            .map_while(move |(key, stored)| (*key.mesh == *mesh).then_some(&stored.resource))
+        // No name of a mesh is between: the bounds are found once, and no key is compared on the way.
+        let after = Key { kind, mesh: format!("{mesh}\0").into(), name: "".into() };
+        self.resources(kind).range(first..after).map(|(_, stored)| &stored.resource)
     }
 
     /// How many resources of a kind there are.

@@ -1,7 +1,5 @@
 //! Dataplanes and zones together with what is observed of them.
 
-use std::sync::Arc;
-
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use model::rest::Document;
@@ -120,8 +118,7 @@ fn one(app: &App, call: &Call, key: &Key) -> Answer {
 }
 
 fn list(app: &App, call: &Call, kind: Kind, mesh: Option<&str>, route: &str) -> Answer {
-    let (found, paging) = read::select(app, call, kind, mesh, route)?;
-    let page: Page<Arc<Resource>> = Page::of(found, paging, call);
+    let page = read::select(app, call, kind, mesh, route)?;
     let snapshot = app.snapshot();
     let items: Result<Vec<_>, _> = page.items.iter().map(|resource| overview(&snapshot, resource)).collect();
     Ok(json::ok(&Page { total: page.total, items: items?, next: page.next }))

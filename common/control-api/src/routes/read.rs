@@ -29,10 +29,15 @@ pub(super) struct Page<T> {
 
 impl<T> Page<T> {
     /// The page of a list that a call asks for.
-    pub(super) fn of(items: Vec<T>, paging: Paging, call: &Call) -> Self {
-        let total = items.len();
-        let (items, more) = paging.part(items);
+    pub(super) fn of(items: impl IntoIterator<Item = T>, paging: Paging, call: &Call) -> Self {
+        let (items, total, more) = paging.part(items);
         Self { total, items, next: more.then(|| paging.next(&call.place, &call.query)) }
+    }
+}
+
+impl<T: Clone> Page<&T> {
+    fn cloned(self) -> Page<T> {
+        Page { total: self.total, items: self.items.into_iter().cloned().collect(), next: self.next }
     }
 }
 
@@ -104,21 +109,20 @@ fn document(resource: &Resource) -> Response {
 }
 
 fn list(app: &App, call: &Call, kind: Kind, mesh: Option<&str>, route: &str) -> Answer {
-    let (found, paging) = select(app, call, kind, mesh, route)?;
-    let page = Page::of(found, paging, call);
+    let page = select(app, call, kind, mesh, route)?;
     let documents: Result<Vec<_>, _> = page.items.iter().map(|resource| Document::of(resource)).collect();
     let items = documents.map_err(|error| Problem::undecodable(&error))?;
     Ok(json::reply(StatusCode::OK, &Page { total: page.total, items, next: page.next }))
 }
 
-/// The resources that a list's filters select, ordered by mesh and name, and the page asked for.
+/// The page asked for of the resources that a list's filters select, ordered by mesh and name.
 pub(super) fn select(
     app: &App,
     call: &Call,
     kind: Kind,
     mesh: Option<&str>,
     route: &str,
-) -> Result<(Vec<Arc<Resource>>, Paging), Problem> {
+) -> Result<Page<Arc<Resource>>, Problem> {
     let snapshot = app.snapshot();
     if let Some(mesh) = mesh {
         App::require_mesh(&snapshot, mesh)?;
@@ -130,11 +134,11 @@ pub(super) fn select(
     if kind == Kind::MESH_INSIGHT {
         let meshes = snapshot.kind(Kind::MESH);
         let insights = meshes.filter_map(|mesh| insights::of_mesh(app, &snapshot, mesh.name()));
-        return Ok((insights.filter(|insight| filter.selects(insight)).collect(), paging));
+        return Ok(Page::of(insights.filter(|insight| filter.selects(insight)), paging, call));
     }
-    let found = match mesh {
-        Some(mesh) => snapshot.in_mesh(kind, mesh).filter(selected).cloned().collect(),
-        None => snapshot.kind(kind).filter(selected).cloned().collect(),
+    let page = match mesh {
+        Some(mesh) => Page::of(snapshot.in_mesh(kind, mesh).filter(selected), paging, call),
+        None => Page::of(snapshot.kind(kind).filter(selected), paging, call),
     };
-    Ok((found, paging))
+    Ok(page.cloned())
 }

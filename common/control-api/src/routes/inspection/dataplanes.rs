@@ -104,7 +104,7 @@ fn list(app: &App, call: &Call, mesh: &str, selected: impl Fn(&Resource) -> bool
         .in_mesh(Kind::DATAPLANE, mesh)
         .filter(|dataplane| filter.selects(dataplane) && selected(dataplane))
         .map(|dataplane| meta(dataplane));
-    let page: Page<Value> = Page::of(found.collect(), paging, call);
+    let page: Page<Value> = Page::of(found, paging, call);
     let mut answer = json!({"total": page.total, "items": page.items});
     if let (Some(next), Some(fields)) = (page.next, answer.as_object_mut()) {
         fields.insert("next".into(), json!(next));
