@@ -9,7 +9,8 @@ use serde_json::json;
 /// A client that says nothing this long is dropped.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Answers every request on a loopback port with JSON: the service's name, the path and the headers that came.
+/// Answers every request on a loopback port with JSON: the service's name, the path and the headers that came. Each
+/// request is a line of its output.
 ///
 /// # Errors
 /// When the port is taken.
@@ -46,6 +47,9 @@ fn answer_all(name: &str, stream: &TcpStream) -> std::io::Result<()> {
             .filter_map(|line| line.split_once(':'))
             .map(|(key, value)| (key.trim().to_lowercase(), value.trim().into()))
             .collect();
+        let method = lines.first().and_then(|line| line.split(' ').next()).unwrap_or_default();
+        writeln!(std::io::stdout(), "{method} {path}")?;
+        let is_last = headers.get("connection").is_some_and(|value| value == "close");
         let body = json!({"service": name, "path": path, "headers": headers}).to_string();
         let length = body.len();
         let head =
@@ -53,5 +57,8 @@ fn answer_all(name: &str, stream: &TcpStream) -> std::io::Result<()> {
         // One write: pieces would wait for each other's acknowledgement.
         let mut stream = stream;
         stream.write_all((head + &body).as_bytes())?;
+        if is_last {
+            return stream.shutdown(std::net::Shutdown::Both);
+        }
     }
 }

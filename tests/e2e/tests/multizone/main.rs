@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 
+mod balancing;
 mod policies;
 mod routes;
+mod streams;
 mod support;
 mod telemetry;
 

@@ -1,6 +1,10 @@
 //! Policies written at the global, and what a caller in one zone notices of them when it calls another.
 
-use anyhow::ensure;
+use std::io::Read;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use e2e::http::{Request, send};
 use e2e::topology::Answer;
 use serde_json::{Value, json};
 
@@ -145,5 +149,75 @@ fn who_speaks_without_tls_is_heard_only_where_that_is_permitted() {
         Ok(())
     });
     deaf.unwrap_or_else(|error| panic!("{error:#}"));
+    mesh.until_west_answers();
+}
+
+/// A counter of a backend's Envoy in west, summed over all names that end so.
+fn counted(mesh: &Mesh, ending: &str) -> anyhow::Result<u64> {
+    let port = mesh.topology.zones["west"].plane.port("api");
+    let stats = send(port, &Request::get("/meshes/default/dataplanes/backend/stats"))?.text();
+    let values =
+        stats.lines().filter_map(|line| line.split_once(": ")).filter(|(name, _)| name.ends_with(ending));
+    Ok(values.filter_map(|(_, value)| value.parse::<u64>().ok()).sum())
+}
+
+#[test]
+fn a_denial_can_be_tried_before_it_counts() {
+    let mesh = Mesh::start();
+    mesh.until_west_answers();
+    assert_eq!(counted(&mesh, "shadow_denied").unwrap(), 0);
+    let frontend = json!([{"spiffeID": {"type": "Prefix", "value": "spiffe://default.east.mesh.local/"}}]);
+    let rules = json!([{"default": {"allowWithShadowDeny": frontend}}]);
+    let target = json!({"kind": "Dataplane", "labels": {"kuma.io/workload": "backend"}});
+    apply(
+        &mesh,
+        &json!({"type": "MeshTrafficPermission", "mesh": "default", "name": NAME,
+        "spec": {"targetRef": target, "rules": rules}}),
+    );
+    let counted = patience().until("a request that a denial would have hit", || {
+        ensure!(status(&mesh)? == 200, "it is refused");
+        ensure!(counted(&mesh, "shadow_denied")? > 0, "none is counted");
+        Ok(())
+    });
+    counted.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+/// How a proxy answers a client that speaks TLS 1.2 at most: the kind of its first record and, of an alert, its reason.
+fn answer_to_tls12(port: u16) -> anyhow::Result<(u8, u8)> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let versions = [&rustls::version::TLS12];
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&versions)?;
+    let config = config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+    let name = "backend".try_into().context("a name")?;
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name)?;
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
+    client.write_tls(&mut stream)?;
+    let mut record = [0; 7];
+    stream.read_exact(&mut record)?;
+    Ok((record[0], record[6]))
+}
+
+#[test]
+fn a_version_of_tls_that_is_too_old_is_refused() {
+    /// A handshake goes on.
+    const HANDSHAKE: u8 = 22;
+    /// It ends, and the version is why.
+    const ALERT: (u8, u8) = (21, 70);
+    let mesh = Mesh::start();
+    mesh.until_west_answers();
+    let port = mesh.backends["west"];
+    assert_eq!(answer_to_tls12(port).unwrap().0, HANDSHAKE);
+    let rules = json!([{"default": {"tlsVersion": {"min": "TLS13", "max": "TLS13"}}}]);
+    apply(
+        &mesh,
+        &json!({"type": "MeshTLS", "mesh": "default", "name": NAME,
+        "spec": {"targetRef": {"kind": "Mesh"}, "rules": rules}}),
+    );
+    let refused = patience().until("TLS 1.2 to be refused", || {
+        let answer = answer_to_tls12(port)?;
+        ensure!(answer == ALERT, "{answer:?}");
+        Ok(())
+    });
+    refused.unwrap_or_else(|error| panic!("{error:#}"));
     mesh.until_west_answers();
 }

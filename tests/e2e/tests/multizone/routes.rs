@@ -1,5 +1,8 @@
 //! Routes written at the global, as callers in a zone see them.
 
+use std::collections::BTreeSet;
+
+use anyhow::ensure;
 use e2e::http::{Request, Response, send};
 use e2e::manifest;
 use serde_json::Value;
@@ -79,4 +82,67 @@ fn a_route_sends_paths_to_another_zone_and_elsewhere() {
             Ok(())
         })
         .unwrap();
+}
+
+const CHOICES: &str = "
+type: MeshHTTPRoute
+mesh: default
+name: choices
+spec:
+  to:
+  - targetRef:
+      kind: MeshService
+      labels: {kuma.io/display-name: backend, kuma.io/zone: east}
+    rules:
+    - matches:
+      - headers: [{type: Exact, name: x-version, value: beta}]
+      - queryParams: [{type: Exact, name: version, value: beta}]
+      default:
+        backendRefs:
+        - {kind: MeshService, labels: {kuma.io/display-name: backend, kuma.io/zone: west}, sectionName: http}
+    - matches:
+      - path: {type: Exact, value: /split}
+      default:
+        backendRefs:
+        - {kind: MeshService, labels: {kuma.io/display-name: backend, kuma.io/zone: east}, sectionName: http, weight: 1}
+        - {kind: MeshService, labels: {kuma.io/display-name: backend, kuma.io/zone: west}, sectionName: http, weight: 1}
+    - matches:
+      - path: {type: Exact, value: /copied}
+      default:
+        filters:
+        - type: RequestMirror
+          requestMirror:
+            backendRef: {kind: MeshService, labels: {kuma.io/display-name: backend, kuma.io/zone: west}, sectionName: http}
+";
+
+fn who(mesh: &Mesh, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<String> {
+    let said = send(mesh.outbounds.own, &Request { headers, ..Request::get(path) })?.json()?;
+    Ok(said["service"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_route_chooses_by_header_query_and_weight_and_copies_requests() {
+    let mut mesh = Mesh::start();
+    mesh.topology.global.api().apply(&manifest::parse(CHOICES).unwrap().remove(0)).unwrap();
+    let held = patience().until("the route to hold", || {
+        let seen = who(&mesh, "/", &[("x-version", "beta")])?;
+        ensure!(seen == "backend.west", "{seen}");
+        Ok(())
+    });
+    held.unwrap_or_else(|error| panic!("{error:#}"));
+    assert_eq!(who(&mesh, "/?version=beta", &[]).unwrap(), "backend.west");
+    assert_eq!(who(&mesh, "/?version=betamax", &[("x-version", "alpha")]).unwrap(), "backend.east");
+
+    // Twenty requests go to one of two equals once in half a million runs.
+    let seen: BTreeSet<_> = (0..20).map(|_| who(&mesh, "/split", &[]).unwrap()).collect();
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["backend.east", "backend.west"]);
+
+    assert_eq!(who(&mesh, "/copied", &[]).unwrap(), "backend.east");
+    let log = mesh.topology.zone("west").unwrap().services["backend"].log().to_owned();
+    let copied = patience().until("the copy", || {
+        let text = std::fs::read_to_string(&log)?;
+        ensure!(text.lines().any(|line| line == "GET /copied"), "{text:?}");
+        Ok(())
+    });
+    copied.unwrap_or_else(|error| panic!("{error:#}"));
 }
