@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 
 mod balancing;
+mod egress;
+mod otlp;
 mod policies;
 mod routes;
 mod streams;

@@ -1,9 +1,17 @@
 //! What proxies of two zones tell of one call.
 
+use std::path::Path;
+
 use anyhow::{Context, ensure};
 use e2e::collector::Collector;
+use e2e::ports;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::{Value, json};
 
+use crate::otlp::Otlp;
 use crate::policies::{apply, inbound, outbound};
 use crate::support::{Mesh, patience};
 
@@ -70,4 +78,79 @@ fn spans(text: &str) -> Vec<Value> {
     let lists = bodies
         .filter_map(|body| serde_json::Deserializer::from_str(body).into_iter::<Vec<Value>>().next()?.ok());
     lists.flatten().collect()
+}
+
+/// A collector that the mesh knows as `collector`.
+fn collector(mesh: &Mesh) -> Otlp {
+    let otlp = Otlp::start(0).unwrap();
+    let endpoint = json!({"address": "127.0.0.1", "port": otlp.address().port()});
+    let backend = json!({"type": "MeshOpenTelemetryBackend", "mesh": "default", "name": "collector",
+        "spec": {"endpoint": endpoint, "protocol": "grpc"}});
+    apply(mesh, &backend);
+    otlp
+}
+
+/// What policies send to it.
+fn to_collector() -> Value {
+    let reference =
+        json!({"kind": "MeshOpenTelemetryBackend", "labels": {"kuma.io/display-name": "collector"}});
+    json!({"type": "OpenTelemetry", "openTelemetry": {"backendRef": reference}})
+}
+
+#[test]
+fn a_collector_gets_spans_and_records_of_both_zones() {
+    let mesh = Mesh::start();
+    mesh.until_west_answers();
+    let otlp = collector(&mesh);
+    let conf = json!({"backends": [to_collector()], "sampling": {"overall": 100}});
+    let trace = json!({"type": "MeshTrace", "mesh": "default", "name": "a-policy",
+        "spec": {"targetRef": {"kind": "Mesh"}, "default": conf}});
+    apply(&mesh, &trace);
+    apply(&mesh, &inbound("MeshAccessLog", &json!({"backends": [to_collector()]})));
+    let told = patience().until("a trace over both zones and a record", || {
+        mesh.request_west()?;
+        let spans = otlp.spans();
+        let of = |kind: SpanKind| spans.iter().filter(move |span| span.kind() == kind);
+        let is_joined = of(SpanKind::Client).any(|made| {
+            of(SpanKind::Server)
+                .any(|served| served.trace_id == made.trace_id && served.parent_span_id == made.span_id)
+        });
+        ensure!(is_joined, "{} spans, none joined", spans.len());
+        ensure!(!otlp.records().is_empty(), "no record");
+        Ok(())
+    });
+    told.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+fn calls_of_grpc_cross_zones() {
+    let mut mesh = Mesh::start();
+    let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/multizone/dataplanes");
+    let [port, outbound] = ports::free().unwrap();
+    let otlp = Otlp::start(0).unwrap();
+    let vars = [("port", port.to_string()), ("servicePort", otlp.address().port().to_string())];
+    mesh.topology.start_proxy_of("west", "collector", &templates.join("collector.yaml"), &vars).unwrap();
+    let vars = [("outbound", outbound.to_string()), ("collectorPort", port.to_string())];
+    mesh.topology.start_proxy_of("east", "reporter", &templates.join("reporter.yaml"), &vars).unwrap();
+    let identity = "spiffe://default.east.mesh.local/workload/reporter";
+    apply(
+        &mesh,
+        &json!({"type": "MeshTrafficPermission", "mesh": "default", "name": "reports", "spec": {
+        "targetRef": {"kind": "Dataplane", "labels": {"kuma.io/workload": "collector"}},
+        "rules": [{"default": {"allow": [{"spiffeID": {"type": "Exact", "value": identity}}]}}]}}),
+    );
+    let record = LogRecord { severity_text: "over zones".to_owned(), ..LogRecord::default() };
+    let scope = ScopeLogs { log_records: vec![record], ..ScopeLogs::default() };
+    let request = ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs { scope_logs: vec![scope], ..ResourceLogs::default() }],
+    };
+    let sent = patience().until("a call of gRPC", || {
+        let address = format!("http://127.0.0.1:{outbound}");
+        otlp.block_on(async {
+            LogsServiceClient::connect(address).await?.export(request.clone()).await.context("no answer")
+        })?;
+        Ok(())
+    });
+    sent.unwrap_or_else(|error| panic!("{error:#}"));
+    assert!(otlp.records().iter().any(|record| record.severity_text == "over zones"));
 }
