@@ -1,12 +1,13 @@
 //! HTTP over the Unix sockets that Envoy serves: its admin interface and the dynamic configuration.
 
+use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
@@ -66,10 +67,13 @@ async fn exchange(
 }
 
 /// Sends one request over a connection and reads the answer whole.
-pub(crate) async fn converse(
+pub(crate) async fn converse<B>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    request: Request<Empty<Bytes>>,
-) -> Result<Answer, AdminError> {
+    request: Request<B>,
+) -> Result<Answer, AdminError>
+where
+    B: Body<Data = Bytes, Error = Infallible> + 'static,
+{
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let answer = async move {
         let (head, body) = sender.send_request(request).await?.into_parts();

@@ -1,11 +1,10 @@
 //! One run of mesh-dp, from the flags to the last process it started.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::registry::Registry;
 use runtime::config::HumanDuration;
@@ -29,8 +28,9 @@ use crate::dns::Records;
 use crate::dns::server::{self as dns, DnsError, DnsServer};
 use crate::dynamic_config::Poller;
 use crate::envoy::{self, EnvoyError, Supervisor};
-use crate::mesh_metric;
+use crate::mesh_metric::{self, Source};
 use crate::metrics::Metrics;
+use crate::otel::{self, Environment};
 use crate::readiness::{self, Probe};
 use crate::workdir::{Workdir, WorkdirError};
 
@@ -123,10 +123,11 @@ async fn run_in(
 ) -> Result<(), AppError> {
     let mut signal = std::pin::pin!(signal);
     let version = envoy::version(&args.envoy).await?;
+    let environment = Environment::read(std::env::vars());
     let (mesh, name) = (dataplane.mesh.as_str(), dataplane.name.as_str());
     tracing::info!(mesh, name, envoy = version.version, workdir = %workdir.path().display(), "starting");
     let ports = Ports::open(args, tasks, workdir).await?;
-    let request = request(args, dataplane, workdir, &ports, version)?;
+    let request = request(args, dataplane, workdir, &ports, version, &environment)?;
     let client = client(args, &ports.metrics)?;
     let bootstrap = tokio::select! {
         bootstrap = client.fetch(&request) => bootstrap?,
@@ -142,7 +143,7 @@ async fn run_in(
             () = stop.cancelled() => Ok(()),
         }
     });
-    serve_metrics(tasks, dataplane, workdir)?;
+    serve_signals(tasks, dataplane, workdir, environment)?;
     let Ports { probe, metrics, bootstrap: blocker, .. } = ports;
     drop(blocker);
     let stop = CancellationToken::new();
@@ -243,12 +244,22 @@ fn follow<T: DeserializeOwned + Send + Sync + 'static>(tasks: &Tasks, poller: Po
     });
 }
 
-/// Serves the metrics of Envoy and of applications, as MeshMetric says, to the listener that Envoy has for Prometheus.
-fn serve_metrics(tasks: &Tasks, dataplane: &Dataplane, workdir: &Workdir) -> Result<(), AppError> {
+/// Serves the metrics of Envoy and of applications, as MeshMetric says, to the listener that Envoy has for Prometheus,
+/// and sends them and the spans and logs of Envoy to collectors.
+fn serve_signals(
+    tasks: &Tasks,
+    dataplane: &Dataplane,
+    workdir: &Workdir,
+    environment: Environment,
+) -> Result<(), AppError> {
     let (tx, rx) = watch::channel(None);
     let socket = workdir.metrics_socket(&dataplane.name, &dataplane.mesh);
-    mesh_metric::serve(tasks, &socket, Admin::new(workdir.admin_socket()), rx).map_err(AppError::Metrics)?;
+    let metrics = Source::new(Admin::new(workdir.admin_socket()), rx);
+    mesh_metric::serve(tasks, &socket, metrics.clone()).map_err(AppError::Metrics)?;
     follow(tasks, Poller::new(workdir.dynamic_config_socket(), "/meshmetric", tx));
+    let (tx, rx) = watch::channel(None);
+    otel::serve(tasks, otel::Context { metrics, environment, started: SystemTime::now() }, rx);
+    follow(tasks, Poller::new(workdir.dynamic_config_socket(), "/otel", tx).forgetting());
     Ok(())
 }
 
@@ -274,6 +285,7 @@ fn request(
     workdir: &Workdir,
     ports: &Ports,
     envoy: EnvoyVersion,
+    environment: &Environment,
 ) -> Result<BootstrapRequest, AppError> {
     let text = |path: &Option<PathBuf>| path.as_ref().map(read).transpose();
     let token = text(&args.token_file)?.map(|token| token.trim().to_owned());
@@ -299,7 +311,8 @@ fn request(
         dataplane_resource: dataplane.resource.clone(),
         version: Version { kuma_dp: agent, envoy },
         ca_cert: text(&args.cp_ca_file)?,
-        dynamic_metadata: BTreeMap::new(),
+        dynamic_metadata: environment.host_ip.iter().map(|ip| ("hostIP".to_owned(), ip.clone())).collect(),
+        otel_env: environment.inventory(),
         dns_port: ports.dns.map(|address| address.port()),
         readiness_port: Some(ports.readiness.port()),
         operating_system: std::env::consts::OS,

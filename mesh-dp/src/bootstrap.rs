@@ -27,6 +27,8 @@ pub(crate) struct BootstrapRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ca_cert: Option<String>,
     pub(crate) dynamic_metadata: BTreeMap<String, String>,
+    /// Which variables of OpenTelemetry are there, without their values.
+    pub(crate) otel_env: serde_json::Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dns_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,8 +80,12 @@ pub(crate) struct EnvoyVersion {
 
 /// What this program can do, for the control plane to rely on.
 pub(crate) fn features(bind_outbounds: bool) -> Vec<&'static str> {
-    let mut features =
-        vec!["feature-tcp-accesslog-via-named-pipe", "feature-strict-inbound-ports", "feature-reuse-port"];
+    let mut features = vec![
+        "feature-tcp-accesslog-via-named-pipe",
+        "feature-strict-inbound-ports",
+        "feature-reuse-port",
+        "feature-otel-via-kuma-dp",
+    ];
     if bind_outbounds {
         features.push("feature-bind-outbounds");
     }
@@ -118,6 +124,7 @@ mod tests {
             },
             ca_cert: None,
             dynamic_metadata: BTreeMap::new(),
+            otel_env: json!({"shared": {}}),
             dns_port: Some(53),
             readiness_port: None,
             operating_system: "linux",
@@ -133,10 +140,10 @@ mod tests {
                 "kumaDp": {"version": "1", "gitTag": "", "gitCommit": "", "buildDate": ""},
                 "envoy": {"version": "1.40.0", "build": "b", "kumaDpCompatible": true}
             },
-            "dynamicMetadata": {}, "dnsPort": 53, "operatingSystem": "linux",
+            "dynamicMetadata": {}, "otelEnv": {"shared": {}}, "dnsPort": 53, "operatingSystem": "linux",
             "features": [
                 "feature-tcp-accesslog-via-named-pipe", "feature-strict-inbound-ports",
-                "feature-reuse-port", "feature-bind-outbounds"
+                "feature-reuse-port", "feature-otel-via-kuma-dp", "feature-bind-outbounds"
             ],
             "workdir": "/w", "ipv6Enabled": true, "metricsResources": {"certPath": "/c", "keyPath": "/k"}
         });

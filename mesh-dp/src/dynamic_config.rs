@@ -22,6 +22,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Poller<T> {
     socket: PathBuf,
     path: &'static str,
+    /// Whether what the document says ends with the document.
+    forgets: bool,
     etag: Option<String>,
     /// `None` until the first document has arrived.
     document: watch::Sender<Option<T>>,
@@ -29,7 +31,13 @@ pub(crate) struct Poller<T> {
 
 impl<T: DeserializeOwned> Poller<T> {
     pub(crate) fn new(socket: PathBuf, path: &'static str, document: watch::Sender<Option<T>>) -> Self {
-        Self { socket, path, etag: None, document }
+        Self { socket, path, forgets: false, etag: None, document }
+    }
+
+    /// Without a document there is nothing to do: what the last one said ends.
+    pub(crate) fn forgetting(mut self) -> Self {
+        self.forgets = true;
+        self
     }
 
     pub(crate) async fn run(mut self) {
@@ -60,6 +68,9 @@ impl<T: DeserializeOwned> Poller<T> {
                     tracing::warn!(path = self.path, %error, "dynamic configuration cannot be read, keeping the last");
                 }
             },
+            StatusCode::NOT_FOUND if self.forgets && self.etag.take().is_some() => {
+                self.document.send_replace(None);
+            }
             StatusCode::NOT_MODIFIED | StatusCode::NOT_FOUND => {}
             status => tracing::debug!(%status, "unexpected answer for dynamic configuration"),
         }

@@ -12,6 +12,7 @@ mod dynamic_config;
 mod envoy;
 mod mesh_metric;
 mod metrics;
+mod otel;
 mod readiness;
 mod transparent_proxy;
 mod workdir;

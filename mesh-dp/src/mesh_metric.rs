@@ -5,10 +5,11 @@
 
 mod config;
 mod exposition;
+mod otlp;
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::extract::State;
@@ -17,15 +18,17 @@ use axum::response::{IntoResponse, Response};
 use http::{Request, header};
 use http_body_util::Empty;
 use hyper::body::Bytes;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use runtime::{OnExit, Tasks};
 use tokio::net::{TcpStream, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::config::{Application, Collection, Document};
+pub(crate) use self::config::Document;
+use self::config::{Application, Collection};
 use self::exposition::{Families, ParseError};
 use crate::admin::{self, Admin, AdminError, Answer};
-use crate::workdir;
+use crate::workdir::{self, SocketFile};
 
 /// Under which Envoy asks; Prometheus' own path is behind it.
 const PATH: &str = "/meshmetric";
@@ -56,34 +59,35 @@ enum SourceError {
 
 /// What is asked for, and from which Envoy.
 #[derive(Clone, Debug)]
-struct Collector {
+pub(crate) struct Source {
     admin: Admin,
     document: watch::Receiver<Option<Document>>,
 }
 
-/// The socket's file, removed when the server ends.
-#[derive(Debug)]
-struct SocketFile(PathBuf);
+impl Source {
+    pub(crate) fn new(admin: Admin, document: watch::Receiver<Option<Document>>) -> Self {
+        Self { admin, document }
+    }
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if let Err(error) = workdir::remove(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "cannot remove a file");
-        }
+    /// What the newest document asks for, as a request of OpenTelemetry.
+    pub(crate) async fn export(&self, started: SystemTime, now: SystemTime) -> ExportMetricsServiceRequest {
+        let document = self.document();
+        let collection = document.collection();
+        let families = collect(&self.admin, collection).await;
+        otlp::request(&families, &collection.extra_labels, otlp::Times::new(started, now))
+    }
+
+    fn document(&self) -> Document {
+        self.document.borrow().clone().unwrap_or_default()
     }
 }
 
 /// Serves on the socket until the tasks are told to end.
-pub(crate) fn serve(
-    tasks: &Tasks,
-    socket: &Path,
-    admin: Admin,
-    document: watch::Receiver<Option<Document>>,
-) -> io::Result<()> {
+pub(crate) fn serve(tasks: &Tasks, socket: &Path, source: Source) -> io::Result<()> {
     workdir::remove(socket)?;
     let listener = UnixListener::bind(socket)?;
-    let file = SocketFile(socket.to_owned());
-    let router = Router::new().fallback(answer).with_state(Collector { admin, document });
+    let file = SocketFile::new(socket);
+    let router = Router::new().fallback(answer).with_state(source);
     let stop = tasks.token();
     tasks.spawn_fallible("metrics", OnExit::Shutdown, async move {
         let _file = file;
@@ -95,12 +99,14 @@ pub(crate) fn serve(
     Ok(())
 }
 
-async fn answer(State(collector): State<Collector>, uri: Uri) -> Response {
+async fn answer(State(source): State<Source>, uri: Uri) -> Response {
     if !uri.path().starts_with(PATH) {
         return StatusCode::NOT_FOUND.into_response();
     }
-    let document = collector.document.borrow().clone().unwrap_or_default();
-    let families = collect(&collector.admin, document.collection()).await;
+    let document = source.document();
+    let collection = document.collection();
+    let mut families = collect(&source.admin, collection).await;
+    families.label(collection.extra_labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], families.render()).into_response()
 }
 
@@ -131,7 +137,6 @@ async fn collect(admin: &Admin, collection: &Collection) -> Families {
             }
         }
     }
-    families.label(collection.extra_labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     families
 }
 
@@ -203,7 +208,7 @@ mod tests {
         );
         let (tx, rx) = watch::channel(None);
         let socket = dir.path().join("kuma-mh");
-        serve(&tasks, &socket, Admin::new(envoy), rx).unwrap();
+        serve(&tasks, &socket, Source::new(Admin::new(envoy), rx)).unwrap();
 
         let first = admin::request(&socket, Method::GET, PATH, None).await.unwrap();
         assert_eq!(first.body, "# TYPE envoy_a counter\nenvoy_a 1\n# TYPE envoy_b untyped\nenvoy_b 2\n");

@@ -126,6 +126,24 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The file of a socket, removed when its server ends.
+#[derive(Debug)]
+pub(crate) struct SocketFile(PathBuf);
+
+impl SocketFile {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "cannot remove a file");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

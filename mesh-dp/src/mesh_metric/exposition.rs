@@ -27,16 +27,16 @@ pub(crate) struct ParseError {
 pub(crate) struct Families(BTreeMap<String, Family>);
 
 #[derive(Debug, Default)]
-struct Family {
-    kind: Option<String>,
-    help: Option<String>,
-    samples: Vec<Sample>,
+pub(super) struct Family {
+    pub(super) kind: Option<String>,
+    pub(super) help: Option<String>,
+    pub(super) samples: Vec<Sample>,
 }
 
 #[derive(Debug)]
-struct Sample {
-    name: String,
-    labels: Labels,
+pub(super) struct Sample {
+    pub(super) name: String,
+    pub(super) labels: Labels,
     /// The value, and the time in milliseconds if there was one.
     rest: String,
 }
@@ -95,6 +95,11 @@ impl Families {
         let of_current = suffix.is_some_and(|suffix| suffix.is_empty() || SUFFIXES.contains(&suffix));
         let family = if of_current { current } else { sample.name.as_str() };
         self.0.entry(family.to_owned()).or_default().samples.push(sample);
+    }
+
+    /// All families, by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Family)> {
+        self.0.iter().map(|(name, family)| (name.as_str(), family))
     }
 
     /// Keeps the families whose name is wanted.
@@ -171,6 +176,12 @@ impl Sample {
         }
     }
 
+    /// Its value.
+    pub(super) fn value(&self) -> f64 {
+        // It was checked when it was read.
+        self.rest.split(' ').next().and_then(|value| value.parse().ok()).unwrap_or(f64::NAN)
+    }
+
     fn render(&self, text: &mut String) {
         text.push_str(&self.name);
         for (index, (name, value)) in self.labels.iter().enumerate() {
@@ -221,6 +232,19 @@ fn label_name(name: &str) -> String {
 
 fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// The text that an escaped one stands for.
+pub(super) fn unescape(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    let mut letters = value.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => text.extend(letters.next().map(|escaped| if escaped == 'n' { '\n' } else { escaped })),
+            letter => text.push(letter),
+        }
+    }
+    text
 }
 
 #[cfg(test)]

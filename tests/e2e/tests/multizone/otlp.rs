@@ -121,4 +121,8 @@ impl Otlp {
     pub(crate) fn records(&self) -> Vec<LogRecord> {
         self.keeper.kept().records.clone()
     }
+
+    pub(crate) fn metrics(&self) -> Vec<Metric> {
+        self.keeper.kept().metrics.clone()
+    }
 }

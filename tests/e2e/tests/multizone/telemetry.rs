@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use e2e::collector::Collector;
+use e2e::http::{Request, send};
 use e2e::ports;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
@@ -120,6 +121,47 @@ fn a_collector_gets_spans_and_records_of_both_zones() {
         Ok(())
     });
     told.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+fn metrics_are_scraped_and_sent() {
+    let mesh = Mesh::start();
+    mesh.until_west_answers();
+    let otlp = collector(&mesh);
+    let [port] = ports::free().unwrap();
+    let mut pushed = to_collector();
+    pushed["openTelemetry"]["refreshInterval"] = json!("1s");
+    let scraped = json!({"type": "Prometheus", "prometheus": {"port": port, "path": "/metrics", "tls": {"mode": "Disabled"}}});
+    let conf = json!({
+        "sidecar": {"profiles": {"appendProfiles": [{"name": "Basic"}]}},
+        "backends": [pushed, scraped],
+    });
+    let target = json!({"kind": "Dataplane", "labels": {"kuma.io/workload": "frontend"}});
+    let policy = json!({"type": "MeshMetric", "mesh": "default", "name": "a-policy",
+        "spec": {"targetRef": target, "default": conf}});
+    let policy = apply(&mesh, &policy);
+    let seen = patience().until("metrics of both ways", || {
+        mesh.request_west()?;
+        let text = send(port, &Request::get("/metrics"))?.text();
+        let line = text.lines().find(|line| line.starts_with("envoy_cluster_upstream_rq_total{"));
+        let line = line.context("no requests are counted")?;
+        ensure!(line.contains("mesh=\"default\"") && line.contains("kuma_workload"), "{line}");
+        ensure!(!text.contains("envoy_runtime_"), "more than the profile says");
+        let sent = otlp.metrics();
+        ensure!(
+            sent.iter().any(|metric| metric.name == "envoy_cluster_upstream_rq_total"),
+            "{} sent",
+            sent.len()
+        );
+        Ok(())
+    });
+    seen.unwrap_or_else(|error| panic!("{error:#}"));
+    mesh.topology.global.api().delete(&policy).unwrap();
+    let ended = patience().until("the scrapes to end", || {
+        ensure!(send(port, &Request::get("/metrics")).is_err(), "it is still served");
+        Ok(())
+    });
+    ended.unwrap_or_else(|error| panic!("{error:#}"));
 }
 
 #[test]
