@@ -112,6 +112,12 @@ impl Admin {
         request(&self.socket, Method::POST, "/healthcheck/fail", None).await.map(drop)
     }
 
+    /// Lets connections of Envoy's inbound listeners end, while it goes on running.
+    pub(crate) async fn drain_listeners(&self) -> Result<(), AdminError> {
+        let path = "/drain_listeners?inboundonly&graceful&skip_exit";
+        request(&self.socket, Method::POST, path, None).await.map(drop)
+    }
+
     /// Envoy's metrics in Prometheus' format, without those that never changed unless they are wanted.
     pub(crate) async fn metrics(&self, unused: bool) -> Result<Answer, AdminError> {
         let path = if unused {

@@ -1,7 +1,7 @@
 //! One run of mesh-dp, from the flags to the last process it started.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,6 +13,8 @@ use runtime::telemetry::{self, LogFormat, TelemetryConfig, TelemetryError};
 use runtime::tls::{TlsError, Trust};
 use runtime::{OnExit, Readiness, Tasks};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +24,7 @@ use crate::admin::Admin;
 use crate::bootstrap::{
     self, AgentVersion, BootstrapRequest, Client, EnvoyVersion, FetchError, MetricsResources, Version,
 };
-use crate::cli::RunArgs;
+use crate::cli::{self, RunArgs};
 use crate::dataplane::{self, Dataplane, DataplaneError};
 use crate::dns::Records;
 use crate::dns::server::{self as dns, DnsError, DnsServer};
@@ -32,6 +34,7 @@ use crate::mesh_metric::{self, Source};
 use crate::metrics::Metrics;
 use crate::otel::{self, Environment};
 use crate::readiness::{self, Probe};
+use crate::transparent_proxy::{Settings, SettingsError};
 use crate::workdir::{Workdir, WorkdirError};
 
 /// Applications start even if the names of the mesh do not come.
@@ -76,6 +79,8 @@ pub(crate) enum AppError {
     Signals(#[source] io::Error),
     #[error("cannot make the access log pipe")]
     AccessLog(#[source] io::Error),
+    #[error(transparent)]
+    TransparentProxy(#[from] SettingsError),
     #[error("cannot make the socket for metrics")]
     Metrics(#[source] io::Error),
     #[error("{0}")]
@@ -101,15 +106,19 @@ fn telemetry_config(args: &RunArgs) -> TelemetryConfig {
 }
 
 async fn run_with(args: &RunArgs, tasks: &Tasks) -> Result<(), AppError> {
-    let signal = runtime::shutdown_signal().map_err(AppError::Signals)?;
+    let shutdown = runtime::shutdown_signal().map_err(AppError::Signals)?;
+    for variable in cli::unread(std::env::vars().map(|(name, _)| name)) {
+        tracing::warn!(variable, "a variable of kuma-dp that has no counterpart here is not read");
+    }
+    let template = dataplane::template(args.dataplane_file.as_deref(), args.dataplane.as_deref())?;
     let dataplane = dataplane::load(
         args.mesh.as_deref(),
         args.name.as_deref(),
-        args.dataplane_file.as_deref(),
+        template.as_deref(),
         &args.dataplane_vars,
     )?;
     let workdir = Workdir::open(args.workdir.as_deref())?;
-    let end = run_in(args, tasks, &dataplane, &workdir, signal).await;
+    let end = run_in(args, tasks, &dataplane, &workdir, shutdown).await;
     workdir.clean();
     end
 }
@@ -119,9 +128,9 @@ async fn run_in(
     tasks: &Tasks,
     dataplane: &Dataplane,
     workdir: &Workdir,
-    signal: impl Future<Output = &'static str>,
+    shutdown: impl Future<Output = &'static str>,
 ) -> Result<(), AppError> {
-    let mut signal = std::pin::pin!(signal);
+    let mut shutdown = std::pin::pin!(shutdown);
     let version = envoy::version(&args.envoy).await?;
     let environment = Environment::read(std::env::vars());
     let (mesh, name) = (dataplane.mesh.as_str(), dataplane.name.as_str());
@@ -131,7 +140,7 @@ async fn run_in(
     let client = client(args, &ports.metrics)?;
     let bootstrap = tokio::select! {
         bootstrap = client.fetch(&request) => bootstrap?,
-        _ = signal.as_mut() => return Ok(()),
+        _ = shutdown.as_mut() => return Ok(()),
     };
     workdir.write_bootstrap(&bootstrap)?;
     let log = AccessLog::open(&workdir.access_log_pipe(name, mesh), ports.metrics.clone());
@@ -154,11 +163,12 @@ async fn run_in(
         stop: stop.clone(),
         metrics,
     };
+    let drained = drain_listeners_on_signal(tasks, probe.admin.clone())?;
     let mut envoy = std::pin::pin!(supervisor.run());
     let end = tokio::select! {
         // Without a signal, it ends only by giving up.
         end = envoy.as_mut() => return Ok(end?),
-        name = signal => {
+        name = shutdown => {
             tracing::info!(signal = name, "draining");
             None
         }
@@ -169,13 +179,33 @@ async fn run_in(
         let second = runtime::shutdown_signal().map_err(AppError::Signals)?;
         tokio::select! {
             end = envoy.as_mut() => return Ok(end?),
-            () = drain(&probe.admin, args.drain_time) => {}
+            () = drain(&probe.admin, args.drain_time), if !drained.is_cancelled() => {}
+            () = drained.cancelled() => tracing::info!("its listeners are drained already"),
             name = second => tracing::info!(signal = name, "stopping at once"),
         }
     }
     stop.cancel();
     envoy.await?;
     end.map_or(Ok(()), Err)
+}
+
+/// Lets Envoy's listeners drain when SIGUSR2 says that this host is about to go; the token tells that it was so.
+fn drain_listeners_on_signal(tasks: &Tasks, admin: Admin) -> Result<CancellationToken, AppError> {
+    let mut announced = signal(SignalKind::user_defined2()).map_err(AppError::Signals)?;
+    let (stop, drained) = (tasks.token(), CancellationToken::new());
+    let done = drained.clone();
+    tasks.spawn("drain of listeners", OnExit::Ignore, async move {
+        tokio::select! {
+            _ = announced.recv() => {}
+            () = stop.cancelled() => return,
+        }
+        match admin.drain_listeners().await {
+            Ok(()) => tracing::info!("the listeners of Envoy drain"),
+            Err(error) => tracing::warn!(%error, "Envoy's listeners cannot be drained"),
+        }
+        done.cancel();
+    });
+    Ok(drained)
 }
 
 /// What is open before the bootstrap is asked for, because the request tells the ports.
@@ -213,15 +243,16 @@ async fn open_dns(
     readiness: &Readiness,
     metrics: &Metrics,
 ) -> Result<Option<SocketAddr>, AppError> {
-    if args.dns_port == 0 {
-        return Ok(None);
-    }
+    let Some(port) = args.served_dns_port() else { return Ok(None) };
     let upstream = args.dns_upstream.map_or_else(dns::system_upstream, Ok)?;
-    let address = SocketAddr::new(args.dns_address, args.dns_port);
     let (tx, rx) = watch::channel(None);
-    let server = DnsServer::bind(address, upstream, rx.clone(), metrics.clone()).await?;
+    let bind = |address| DnsServer::bind(address, upstream, rx.clone(), metrics.clone());
+    let server = bind(SocketAddr::new(args.dns_address, port)).await?;
     let address = server.address();
     server.spawn(tasks);
+    if args.dns_address == Ipv4Addr::LOCALHOST && has_ipv6() {
+        bind((Ipv6Addr::LOCALHOST, address.port()).into()).await?.spawn(tasks);
+    }
     follow(tasks, Poller::new(workdir.dynamic_config_socket(), "/dns", tx));
     let blocker = readiness.blocker("dns");
     tasks.spawn("first names", OnExit::Ignore, async move {
@@ -269,11 +300,12 @@ async fn first(mut records: watch::Receiver<Option<Records>>) {
 }
 
 fn client(args: &RunArgs, metrics: &Metrics) -> Result<Client, AppError> {
-    let trust = match (&args.cp_ca_file, args.cp_ca_fingerprint) {
-        (Some(file), _) => Trust::CaFile(file.clone()),
-        (None, Some(pin)) => Trust::Fingerprint(pin),
-        (None, None) if args.cp_skip_verify => Trust::SkipVerify,
-        (None, None) => Trust::System,
+    let trust = match (&args.cp_ca_file, &args.cp_ca_cert, args.cp_ca_fingerprint) {
+        (Some(file), ..) => Trust::CaFile(file.clone()),
+        (None, Some(pem), _) => Trust::CaPem(pem.clone()),
+        (None, None, Some(pin)) => Trust::Fingerprint(pin),
+        (None, None, None) if args.cp_skip_verify => Trust::SkipVerify,
+        (None, None, None) => Trust::System,
     };
     let patience = Some(args.cp_retry_for).filter(|limit| *limit > HumanDuration::default());
     Ok(Client::new(&args.cp_address, &trust, patience.map(HumanDuration::get), metrics.clone())?)
@@ -288,7 +320,7 @@ fn request(
     environment: &Environment,
 ) -> Result<BootstrapRequest, AppError> {
     let text = |path: &Option<PathBuf>| path.as_ref().map(read).transpose();
-    let token = text(&args.token_file)?.map(|token| token.trim().to_owned());
+    let token = text(&args.token_file)?.or_else(|| args.token.clone()).map(|token| token.trim().to_owned());
     // Envoy may be made to read the token itself, with this path from its bootstrap.
     let absolute = |path: &PathBuf| {
         std::path::absolute(path).map_err(|source| AppError::Read { path: path.clone(), source })
@@ -310,13 +342,13 @@ fn request(
         dataplane_token_path: token_path.map(|path| path.display().to_string()),
         dataplane_resource: dataplane.resource.clone(),
         version: Version { kuma_dp: agent, envoy },
-        ca_cert: text(&args.cp_ca_file)?,
+        ca_cert: text(&args.cp_ca_file)?.or_else(|| args.cp_ca_cert.clone()),
         dynamic_metadata: environment.host_ip.iter().map(|ip| ("hostIP".to_owned(), ip.clone())).collect(),
         otel_env: environment.inventory(),
         dns_port: ports.dns.map(|address| address.port()),
         readiness_port: Some(ports.readiness.port()),
         operating_system: std::env::consts::OS,
-        features: bootstrap::features(args.bind_outbounds),
+        features: bootstrap::features(args.bind_outbounds, args.is_transparent()),
         workdir: workdir.path().display().to_string(),
         system_ca_path: SYSTEM_CA
             .iter()
@@ -324,7 +356,17 @@ fn request(
             .map(|p| (*p).to_owned()),
         ipv6_enabled: has_ipv6(),
         metrics_resources,
+        transparent_proxy: transparent_proxy(args)?,
     })
+}
+
+/// Which packets are brought to Envoy, as whoever installed the rules was told.
+fn transparent_proxy(args: &RunArgs) -> Result<Option<Value>, AppError> {
+    if !args.is_transparent() {
+        return Ok(None);
+    }
+    let settings = Settings::load(&args.transparent_proxy_config, std::env::vars(), Value::Null)?;
+    Ok(Some(serde_json::to_value(settings).unwrap_or_default()))
 }
 
 fn read(path: &PathBuf) -> Result<String, AppError> {

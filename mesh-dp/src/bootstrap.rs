@@ -41,6 +41,9 @@ pub(crate) struct BootstrapRequest {
     pub(crate) ipv6_enabled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) metrics_resources: Option<MetricsResources>,
+    /// Which packets are brought to Envoy, and to which ports.
+    #[serde(rename = "dataplaneConfig", skip_serializing_if = "Option::is_none")]
+    pub(crate) transparent_proxy: Option<serde_json::Value>,
 }
 
 /// With what Envoy serves metrics over TLS.
@@ -79,7 +82,7 @@ pub(crate) struct EnvoyVersion {
 }
 
 /// What this program can do, for the control plane to rely on.
-pub(crate) fn features(bind_outbounds: bool) -> Vec<&'static str> {
+pub(crate) fn features(bind_outbounds: bool, is_transparent: bool) -> Vec<&'static str> {
     let mut features = vec![
         "feature-tcp-accesslog-via-named-pipe",
         "feature-strict-inbound-ports",
@@ -88,6 +91,9 @@ pub(crate) fn features(bind_outbounds: bool) -> Vec<&'static str> {
     ];
     if bind_outbounds {
         features.push("feature-bind-outbounds");
+    }
+    if is_transparent {
+        features.push("feature-transparent-proxy-in-dataplane-metadata");
     }
     features
 }
@@ -128,11 +134,12 @@ mod tests {
             dns_port: Some(53),
             readiness_port: None,
             operating_system: "linux",
-            features: features(true),
+            features: features(true, false),
             workdir: "/w".into(),
             system_ca_path: None,
             ipv6_enabled: true,
             metrics_resources: Some(MetricsResources { cert_path: "/c".into(), key_path: "/k".into() }),
+            transparent_proxy: None,
         };
         let expected = json!({
             "mesh": "m", "name": "n", "proxyType": "dataplane", "dataplaneToken": "t",

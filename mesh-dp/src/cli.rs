@@ -1,13 +1,16 @@
 //! The command line, and the environment variables that stand for its flags.
 
+mod peer;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use runtime::config::HumanDuration;
 use runtime::tls::Fingerprint;
 
+pub(crate) use self::peer::unread;
 use crate::transparent_proxy::{InstallArgs, UninstallArgs};
 
 /// What every environment variable of this program starts with.
@@ -41,8 +44,11 @@ pub(crate) enum Command {
     /// one that is, is named by --mesh and --name.
     ///
     /// SIGTERM or Ctrl-C drains: health checks fail, and Envoy stops when its connections are gone or
-    /// --drain-time is over. A second signal stops at once. The readiness port answers /ready and
-    /// /metrics.
+    /// --drain-time is over. A second signal stops at once. SIGUSR2 only lets Envoy's listeners drain;
+    /// SIGTERM stops at once after it. The readiness port answers /ready and /metrics.
+    ///
+    /// Variables of `kuma-dp` such as KUMA_CONTROL_PLANE_URL stand for flags whose own variable is not
+    /// set; its flags are understood, where ours have other names too.
     #[command(after_long_help = EXAMPLE)]
     Run(Box<RunArgs>),
     /// Set up this host.
@@ -88,6 +94,10 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) cp_ca_file: Option<PathBuf>,
 
+    /// That authority as PEM text.
+    #[arg(long, env = "ISTHMUS_DP_CP_CA_CERT", value_name = "PEM", group = "trust")]
+    pub(crate) cp_ca_cert: Option<String>,
+
     /// SHA-256 of that authority's certificate, as the control plane prints it at its first start.
     #[arg(long, env = "ISTHMUS_DP_CP_CA_FINGERPRINT", value_name = "SHA256", group = "trust")]
     pub(crate) cp_ca_fingerprint: Option<Fingerprint>,
@@ -108,9 +118,24 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "ISTHMUS_DP_NAME")]
     pub(crate) name: Option<String>,
 
-    /// YAML file of a Dataplane to register. `{{ key }}` in it stands for a --dataplane-var.
-    #[arg(long, short = 'd', env = "ISTHMUS_DP_DATAPLANE_FILE", value_name = "FILE")]
+    /// YAML file of a Dataplane to register; `-` for standard input. `{{ key }}` in it stands for a
+    /// --dataplane-var.
+    #[arg(
+        long,
+        short = 'd',
+        env = "ISTHMUS_DP_DATAPLANE_FILE",
+        value_name = "FILE",
+        conflicts_with = "dataplane"
+    )]
     pub(crate) dataplane_file: Option<PathBuf>,
+
+    /// The text of that file itself.
+    #[arg(long, env = "ISTHMUS_DP_DATAPLANE", value_name = "YAML")]
+    pub(crate) dataplane: Option<String>,
+
+    /// What kind of proxy: a dataplane, whatever its listeners are.
+    #[arg(long, value_name = "TYPE", value_parser = ["dataplane"], hide = true)]
+    pub(crate) proxy_type: Option<String>,
 
     /// A value for the dataplane file; may be repeated.
     #[arg(long = "dataplane-var", visible_alias = "var", short = 'v', value_name = "KEY=VALUE", value_parser = key_value)]
@@ -119,6 +144,17 @@ pub(crate) struct RunArgs {
     /// File of the dataplane token that the control plane asks for.
     #[arg(long, visible_alias = "dataplane-token-file", env = "ISTHMUS_DP_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+
+    /// The token itself. Everybody on this host can read it in the list of processes: better a file.
+    #[arg(
+        long,
+        visible_alias = "dataplane-token",
+        env = "ISTHMUS_DP_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true,
+        conflicts_with = "token_file"
+    )]
+    pub(crate) token: Option<String>,
 
     /// Folder for the bootstrap and the sockets; at most 78 bytes long, because of the sockets.
     /// Without it, a temporary one is made and removed at exit.
@@ -135,7 +171,7 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) envoy: PathBuf,
 
-    /// Envoy's worker threads. Without it, as many as the CPUs that the process may use.
+    /// Envoy's worker threads. Without it, or for 0, as many as the CPUs that the process may use.
     #[arg(long, env = "ISTHMUS_DP_CONCURRENCY", value_name = "N")]
     pub(crate) concurrency: Option<u32>,
 
@@ -143,6 +179,10 @@ pub(crate) struct RunArgs {
     /// hundred lines of extensions at each start.
     #[arg(long, env = "ISTHMUS_DP_ENVOY_LOG_LEVEL", value_name = "LEVEL", default_value = "warning")]
     pub(crate) envoy_log_level: EnvoyLogLevel,
+
+    /// Log levels of parts of Envoy, such as `upstream:debug,connection:trace`.
+    #[arg(long, env = "ISTHMUS_DP_ENVOY_COMPONENT_LOG_LEVEL", value_name = "LEVELS")]
+    pub(crate) envoy_component_log_level: Option<String>,
 
     /// Address of the readiness port.
     #[arg(long, env = "ISTHMUS_DP_READINESS_ADDRESS", value_name = "IP", default_value = "127.0.0.1")]
@@ -152,11 +192,12 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "ISTHMUS_DP_READINESS_PORT", value_name = "PORT", default_value_t = 9902)]
     pub(crate) readiness_port: u16,
 
-    /// Address of the DNS port.
+    /// Address of the DNS port. With 127.0.0.1 it is served on ::1 too, where the host has that.
     #[arg(long, env = "ISTHMUS_DP_DNS_ADDRESS", value_name = "IP", default_value = "127.0.0.1")]
     pub(crate) dns_address: IpAddr,
 
-    /// Port (UDP and TCP) that answers for names of the mesh and forwards the rest; 0 for none.
+    /// Port (UDP and TCP) that answers for names of the mesh and forwards the rest. 0 for none, or for
+    /// 15053 where --dns-enabled or --transparent-proxy says that there is to be one.
     #[arg(
         long,
         visible_alias = "dns-proxy-port",
@@ -165,6 +206,10 @@ pub(crate) struct RunArgs {
         default_value_t = 0
     )]
     pub(crate) dns_port: u16,
+
+    /// Whether DNS is served. Without it, --dns-port and --transparent-proxy say so.
+    #[arg(long, env = "ISTHMUS_DP_DNS_ENABLED", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) dns_enabled: Option<bool>,
 
     /// Name server for the rest. Without it, the first one of /etc/resolv.conf.
     #[arg(long, env = "ISTHMUS_DP_DNS_UPSTREAM", value_name = "IP:PORT")]
@@ -186,6 +231,16 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "ISTHMUS_DP_BIND_OUTBOUNDS")]
     pub(crate) bind_outbounds: bool,
 
+    /// Packets of this host's applications are brought to Envoy, as `install transparent-proxy` does
+    /// by default: Envoy listens for them.
+    #[arg(long, env = "ISTHMUS_DP_TRANSPARENT_PROXY", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", default_value_t = false, value_name = "BOOL")]
+    pub(crate) transparent_proxy: bool,
+
+    /// Files with what `install transparent-proxy` was told, where that was not the default; implies
+    /// --transparent-proxy.
+    #[arg(long, env = "ISTHMUS_DP_TRANSPARENT_PROXY_CONFIG", value_name = "FILE", value_delimiter = ',')]
+    pub(crate) transparent_proxy_config: Vec<PathBuf>,
+
     /// What to log: a level, or a list such as `info,envoy=warn`.
     #[arg(long, env = "ISTHMUS_DP_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: String,
@@ -197,6 +252,38 @@ pub(crate) struct RunArgs {
     /// OTLP endpoint (gRPC) to export traces of mesh-dp itself to.
     #[arg(long, env = "ISTHMUS_DP_OTLP_ENDPOINT", value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,
+}
+
+/// Where DNS is served when nobody names a port: where packet rules lead it.
+const DNS_PORT: u16 = 15_053;
+
+impl RunArgs {
+    /// Envoy's worker threads, where they are told.
+    pub(crate) fn threads(&self) -> Option<u32> {
+        self.concurrency.filter(|threads| *threads > 0)
+    }
+
+    /// Whether packets are brought to Envoy.
+    pub(crate) fn is_transparent(&self) -> bool {
+        self.transparent_proxy || !self.transparent_proxy_config.is_empty()
+    }
+
+    /// Where DNS is served, if it is.
+    pub(crate) fn served_dns_port(&self) -> Option<u16> {
+        match (self.dns_enabled, self.dns_port) {
+            (Some(false), _) => None,
+            (None, 0) if !self.is_transparent() => None,
+            (_, 0) => Some(DNS_PORT),
+            (_, port) => Some(port),
+        }
+    }
+}
+
+/// Reads the command line, and the variables that stand for flags.
+pub(crate) fn parse() -> Cli {
+    let command = peer::read_variables(Cli::command(), |name| std::env::var_os(name));
+    let matches = command.get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 /// The levels that Envoy knows.
@@ -288,6 +375,21 @@ mod tests {
     }
 
     #[test]
+    fn dns_is_served_where_something_says_so() {
+        let port = |line: &str| {
+            let words = ["mesh-dp", "run"].into_iter().chain(line.split_whitespace());
+            let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else { panic!("not run") };
+            args.served_dns_port()
+        };
+        assert_eq!(port(""), None);
+        assert_eq!(port("--dns-enabled"), Some(DNS_PORT));
+        assert_eq!(port("--transparent-proxy"), Some(DNS_PORT));
+        assert_eq!(port("--transparent-proxy --dns-enabled=false"), None);
+        assert_eq!(port("--transparent-proxy-config a --dns-port 53"), Some(53));
+        assert_eq!(port("--dns-port 53 --dns-enabled=false"), None);
+    }
+
+    #[test]
     fn flags_have_the_names_that_users_of_kuma_know() {
         let line = "mesh-dp run --ca-cert-file c --dataplane-token-file t --work-dir w --binary-path e \
                     --dns-proxy-port 15053";
@@ -298,7 +400,7 @@ mod tests {
         assert_eq!(args.token_file, Some("t".into()));
         assert_eq!(args.workdir, Some("w".into()));
         assert_eq!(args.envoy, PathBuf::from("e"));
-        assert_eq!(args.dns_port, 15053);
+        assert_eq!(args.served_dns_port(), Some(15053));
         assert!(Cli::try_parse_from(["mesh-dp", "run", "--skip-verify"]).is_ok());
     }
 }

@@ -36,20 +36,26 @@ pub(crate) enum DataplaneError {
     Contradiction { flag: &'static str, given: String, found: String },
 }
 
+/// The template that the flags name or hold, if any.
+pub(crate) fn template(file: Option<&Path>, text: Option<&str>) -> Result<Option<String>, DataplaneError> {
+    let Some(path) = file else { return Ok(text.map(str::to_owned)) };
+    let read =
+        if path == Path::new("-") { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(path) };
+    read.map(Some).map_err(|source| DataplaneError::Read { path: path.to_owned(), source })
+}
+
 /// Works out the dataplane from the flags.
 pub(crate) fn load(
     mesh: Option<&str>,
     name: Option<&str>,
-    file: Option<&Path>,
+    template: Option<&str>,
     vars: &[(String, String)],
 ) -> Result<Dataplane, DataplaneError> {
-    let Some(path) = file else {
+    let Some(text) = template else {
         let name = name.ok_or(DataplaneError::Unnamed)?.to_owned();
         return Ok(Dataplane { mesh: mesh.unwrap_or(DEFAULT_MESH).to_owned(), name, resource: None });
     };
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| DataplaneError::Read { path: path.to_owned(), source })?;
-    let dataplane = parse(&render(&text, &vars.iter().cloned().collect())?)?;
+    let dataplane = parse(&render(text, &vars.iter().cloned().collect())?)?;
     for (flag, given, found) in [("mesh", mesh, &dataplane.mesh), ("name", name, &dataplane.name)] {
         if let Some(given) = given.filter(|given| given != found) {
             return Err(DataplaneError::Contradiction {
@@ -145,8 +151,12 @@ mod tests {
         assert!(matches!(load(None, None, None, &[]), Err(DataplaneError::Unnamed)));
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "type: Dataplane\nname: web").unwrap();
-        load(Some("default"), Some("web"), Some(file.path()), &[]).unwrap();
-        let error = load(Some("other"), None, Some(file.path()), &[]).unwrap_err();
+        let text = template(Some(file.path()), None).unwrap();
+        load(Some("default"), Some("web"), text.as_deref(), &[]).unwrap();
+        assert_eq!(template(None, Some("text")).unwrap().as_deref(), Some("text"));
+        let error = template(Some(Path::new("/nonexistent")), None).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent"), "{error}");
+        let error = load(Some("other"), None, text.as_deref(), &[]).unwrap_err();
         assert!(matches!(error, DataplaneError::Contradiction { flag: "mesh", .. }), "{error}");
     }
 }

@@ -69,7 +69,10 @@ pub(crate) fn command_line(args: &RunArgs, bootstrap: &Path) -> Vec<OsString> {
     let fixed = ["--drain-time-s", &drain_seconds, "--drain-strategy", "immediate", "--disable-hot-restart"];
     line.extend(fixed.map(Into::into));
     line.extend(["--log-level", log_level(args.envoy_log_level), "--log-format", LOG_FORMAT].map(Into::into));
-    match args.concurrency {
+    if let Some(levels) = &args.envoy_component_log_level {
+        line.extend(["--component-log-level".into(), levels.into()]);
+    }
+    match args.threads() {
         Some(threads) => line.extend(["--concurrency".into(), threads.to_string().into()]),
         None => line.push("--cpuset-threads".into()),
     }
@@ -129,5 +132,7 @@ mod tests {
              --disable-hot-restart --log-level warning --log-format %l\t%n\t%v --cpuset-threads"
         );
         assert!(parse(&["--concurrency", "2"]).ends_with("--concurrency 2"));
+        let levels = parse(&["--envoy-component-log-level", "upstream:debug"]);
+        assert!(levels.contains("--component-log-level upstream:debug"), "{levels}");
     }
 }

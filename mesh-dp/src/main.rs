@@ -19,8 +19,6 @@ mod workdir;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     runtime::tls::install_provider();
     runtime::exit_code("mesh-dp", run())
@@ -28,7 +26,7 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     cli::check_environment(std::env::vars().map(|(name, _)| name))?;
-    match cli::Cli::parse().command {
+    match cli::parse().command {
         cli::Command::ExecEnvoy(args) => Err(envoy::exec::replace_this_process(&args).into()),
         cli::Command::Install(cli::Install::TransparentProxy(args)) => {
             Ok(transparent_proxy::install(&args, std::env::vars())?)

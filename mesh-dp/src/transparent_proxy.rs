@@ -14,3 +14,4 @@ mod unit;
 
 pub(crate) use apply::{install, uninstall};
 pub(crate) use args::{InstallArgs, UninstallArgs};
+pub(crate) use settings::{Settings, SettingsError};

@@ -85,6 +85,47 @@ async fn a_given_folder_is_kept_and_emptied_and_a_second_signal_does_not_wait() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_stands_in_for_kuma_dp_with_its_environment() {
+    let control_plane = ControlPlane::start(vec![Reply::Bootstrap]);
+    let dns = support::free_port();
+    let mut agent = Agent::start_as_peer(
+        &control_plane,
+        &[
+            ("KUMA_DATAPLANE_RUNTIME_RESOURCE", "type: Dataplane\nname: web-2\nmesh: default"),
+            ("KUMA_DATAPLANE_RUNTIME_TOKEN", "the-token"),
+            ("KUMA_DATAPLANE_RUNTIME_CONCURRENCY", "1"),
+            ("KUMA_DATAPLANE_RUNTIME_TRANSPARENT_PROXY", "true"),
+            ("KUMA_TRANSPARENT_PROXY_REDIRECT_INBOUND_PORT", "15106"),
+            ("KUMA_DNS_PROXY_PORT", &dns.to_string()),
+            ("KUMA_DATAPLANE_DRAIN_TIME", "1h"),
+            ("KUMA_DATAPLANE_RUNTIME_SPIRE_SUPPORTED", "false"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317"),
+            ("HOST_IP", "10.0.0.1"),
+        ],
+    );
+    let request = control_plane.request().await;
+    assert_eq!((&request["name"], &request["dataplaneToken"]), (&"web-2".into(), &"the-token".into()));
+    assert_eq!(request["caCert"], control_plane.ca);
+    assert_eq!(request["dataplaneConfig"]["redirect"]["inbound"]["port"], 15106);
+    assert_eq!(request["dataplaneConfig"]["redirect"]["outbound"]["port"], 15001);
+    assert_eq!(request["otelEnv"]["shared"]["endpoint"], true);
+    assert_eq!(request["dynamicMetadata"]["hostIP"], "10.0.0.1");
+    let features = request["features"].as_array().unwrap();
+    assert!(features.contains(&"feature-transparent-proxy-in-dataplane-metadata".into()), "{features:?}");
+    eventually("ready", || support::is_ready(support::url(&request))).await;
+    assert!(support::resolve(dns, "backend.mesh").await.contains("10.9.8.7"));
+    assert!(agent.log().contains("KUMA_DATAPLANE_RUNTIME_SPIRE_SUPPORTED"), "{}", agent.log());
+
+    // After the listeners have drained, nobody waits for the hour.
+    agent.signal(Signal::SIGUSR2);
+    eventually("drained listeners", || async { agent.log().contains("the listeners of Envoy drain") }).await;
+    agent.signal(Signal::SIGTERM);
+    let status = agent.wait().await;
+    assert!(status.success(), "{status}\n{}", agent.log());
+    assert!(!agent.log().contains("the-token"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_is_final_and_told_in_the_servers_words() {
     let control_plane = ControlPlane::start(vec![Reply::Refusal]);
     let mut agent = Agent::start(&control_plane, &[]);

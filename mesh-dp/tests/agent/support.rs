@@ -63,6 +63,8 @@ struct Served {
 pub(crate) struct ControlPlane {
     address: SocketAddr,
     pub(crate) fingerprint: String,
+    /// Its authority, PEM.
+    pub(crate) ca: String,
     served: Arc<Served>,
     tasks: Tasks,
 }
@@ -82,7 +84,7 @@ impl ControlPlane {
         let listener = serve::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = serve::spawn(&tasks, "cp", listener, router, options).unwrap();
         let fingerprint = fingerprint_sha256(ca.certificate_pem()).unwrap();
-        Self { address, fingerprint, served, tasks }
+        Self { address, fingerprint, ca: ca.certificate_pem().to_owned(), served, tasks }
     }
 
     pub(crate) fn requests(&self) -> Vec<Value> {
@@ -175,7 +177,8 @@ impl Agent {
         std::fs::write(&dataplane, yaml).unwrap();
         let token = files.path().join("token");
         std::fs::write(&token, "the-token\n").unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mesh-dp"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-dp"));
+        command
             .env_clear()
             .arg("run")
             .args(["--cp-address", &format!("https://{}", control_plane.address)])
@@ -188,10 +191,27 @@ impl Agent {
             ])
             .args([OsStr::new("--token-file"), token.as_ref(), "--envoy".as_ref(), envoy().as_ref()])
             .args(["--concurrency", "1"])
-            .args(extra)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .args(extra);
+        Self::spawn(command, files)
+    }
+
+    /// Starts it with nothing but the environment that kuma-dp would have.
+    pub(crate) fn start_as_peer(control_plane: &ControlPlane, variables: &[(&str, &str)]) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-dp"));
+        command
+            .env_clear()
+            .env("KUMA_CONTROL_PLANE_URL", format!("https://{}", control_plane.address))
+            .env("KUMA_CONTROL_PLANE_CA_CERT", &control_plane.ca)
+            .env("KUMA_DATAPLANE_RUNTIME_BINARY_PATH", envoy())
+            .env("KUMA_READINESS_PORT", "0")
+            .envs(variables.iter().copied())
+            .args(["run", "--log-json"]);
+        Self::spawn(command, files)
+    }
+
+    fn spawn(mut command: Command, files: TempDir) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&log));
         let reader = std::thread::spawn(move || {
