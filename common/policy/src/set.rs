@@ -1,5 +1,6 @@
 //! The policies of one kind in one mesh, read once and kept in the order in which they are merged.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::spec::{TargetRef, labels_select};
@@ -102,17 +103,34 @@ fn section_name(target: &TargetRef) -> Option<&str> {
 /// The policies of one kind in one mesh.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
-    policies: Vec<Arc<Policy>>,
+    policies: Arc<[Arc<Policy>]>,
 }
 
 impl PolicySet {
     /// Reads policies. One that cannot be read, or whose target is of a kind we do not know, selects nothing.
     pub fn new<'a>(resources: impl IntoIterator<Item = &'a Arc<Resource>>) -> Self {
-        let mut policies: Vec<_> = resources.into_iter().filter_map(Policy::read).map(Arc::new).collect();
+        Self::default().advance(resources)
+    }
+
+    /// The set of other resources; of those that are in this one too, what was read is taken over.
+    #[must_use]
+    pub fn advance<'a>(&self, resources: impl IntoIterator<Item = &'a Arc<Resource>>) -> Self {
+        let held: BTreeMap<_, _> =
+            self.policies.iter().map(|policy| (policy.resource.key(), policy)).collect();
+        let read = |resource: &'a Arc<Resource>| match held.get(resource.key()) {
+            Some(policy) if Arc::ptr_eq(&policy.resource, resource) => Some(Arc::clone(policy)),
+            _ => Policy::read(resource).map(Arc::new),
+        };
+        let mut policies: Vec<_> = resources.into_iter().filter_map(read).collect();
         policies.sort_by(|a, b| {
             a.rank.cmp(&b.rank).then_with(|| by_name(&a.resource).cmp(&by_name(&b.resource)))
         });
-        Self { policies }
+        Self { policies: policies.into() }
+    }
+
+    /// Whether this is the very same set.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.policies, &other.policies)
     }
 
     /// All policies, in the order in which they are merged.
@@ -127,6 +145,11 @@ impl PolicySet {
 
     /// The policies that select a proxy or some of its sections.
     pub fn select(&self, proxy: &Proxy<'_>) -> Selected {
-        Selected::new(self.policies.iter().filter(|policy| policy.selects(proxy)).cloned().collect())
+        Selected::new(self.selecting(proxy).cloned().collect())
+    }
+
+    /// Those policies themselves, in the order in which they are merged.
+    pub fn selecting<'a>(&'a self, proxy: &'a Proxy<'_>) -> impl Iterator<Item = &'a Arc<Policy>> {
+        self.policies.iter().filter(|policy| policy.selects(proxy))
     }
 }

@@ -1,5 +1,6 @@
 //! What the configuration of one sidecar costs, by the number of its destinations: from scratch, and after a change
-//! of one endpoint or of one policy. A change includes the view of the mesh that all proxies share.
+//! of one endpoint, of a policy for it, of a policy for another proxy, and of a proxy that serves nothing it calls. A
+//! change includes following it in the view of the mesh that all proxies share.
 
 #[path = "../tests/generation/mesh.rs"]
 #[allow(dead_code, reason = "tests use more of the small mesh")]
@@ -8,10 +9,10 @@ mod mesh;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use mesh::{MESH, PEM, ZONE, identity, inbound, mesh_identity, metadata, policy, service, trust, workload};
 use model::{Key, Kind, Resource};
-use proxy_config::{AdminTls, Identity, MeshView, Proxy, Settings, generate};
+use proxy_config::{AdminTls, Identity, Inputs, MeshView, Proxy, Settings, generate};
 use serde_json::json;
 use store::Snapshot;
 
@@ -70,6 +71,13 @@ fn timeout(time: &str) -> Resource {
     )
 }
 
+/// A policy for another proxy.
+fn for_others() -> Resource {
+    let target = json!({"kind": "Dataplane", "labels": {"app": "service-0002"}});
+    let rules = json!([{"default": {"idleTimeout": "1h"}}]);
+    policy(Kind::MESH_TIMEOUT, "others", &json!({"targetRef": target, "rules": rules}))
+}
+
 struct Sidecar {
     proxy: Proxy,
     identity: Identity,
@@ -107,15 +115,31 @@ fn sidecar(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("scratch", size), |bencher| {
             bencher.iter(|| black_box(sidecar.generate(&view)));
         });
-        let endpoint = workload("service-0002", "10.9.9.9", inbound(8080, 0, "http"));
-        let policy = timeout("11s");
-        for (name, change) in [("endpoint", endpoint), ("policy", policy)] {
+        let changes = [
+            ("endpoint", workload("service-0002", "10.9.9.9", inbound(8080, 0, "http")), false),
+            ("policy", timeout("11s"), false),
+            ("other-policy", for_others(), true),
+            ("other-proxy", workload("batch", "10.9.9.9", inbound(8080, 0, "http")), true),
+        ];
+        for (name, change, is_kept) in changes {
             let after = before.clone().with(change);
+            // With routes a proxy looks at every destination.
+            let mut inputs =
+                Inputs::of(&view, &sidecar.proxy, &sidecar.settings).expect("its Dataplane can be read");
+            let view_after = view.advance(&before, &after);
+            assert_eq!(inputs.stand(&view_after, &sidecar.proxy, &sidecar.settings), is_kept, "{name}");
             group.bench_function(BenchmarkId::new(name, size), |bencher| {
-                bencher.iter(|| {
-                    let view = MeshView::new(&after, MESH, ZONE);
-                    black_box(sidecar.generate(&view))
-                });
+                let make = || Inputs::of(&view, &sidecar.proxy, &sidecar.settings).expect("as before");
+                bencher.iter_batched(
+                    make,
+                    |mut inputs| {
+                        let view = view.advance(&before, &after);
+                        if !inputs.stand(&view, &sidecar.proxy, &sidecar.settings) {
+                            black_box(sidecar.generate(&view));
+                        }
+                    },
+                    BatchSize::SmallInput,
+                );
             });
         }
     }

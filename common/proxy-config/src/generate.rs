@@ -8,6 +8,7 @@ mod dynamic;
 mod external_tls;
 mod http_routes;
 mod inbound;
+mod inputs;
 mod outbound;
 mod secrets;
 mod transparent;
@@ -29,6 +30,7 @@ use crate::view::MeshView;
 
 pub(crate) use context::{Context, Transparent};
 pub(crate) use http_routes::{header, header_is};
+pub use inputs::Inputs;
 pub(crate) use transparent::name as passthrough_name;
 
 /// The configuration of one proxy; a function of its arguments alone. Of a Dataplane that cannot be read nothing is

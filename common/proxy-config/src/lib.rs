@@ -21,7 +21,7 @@ pub mod spiffe;
 mod view;
 
 pub use config::{ConfigResource, ProxyConfig, ResourceType, Resources, Version};
-pub use generate::{contributors, generate};
+pub use generate::{Inputs, contributors, generate};
 pub use identity::Identity;
 pub use metadata::{Feature, Metadata};
 pub use note::Note;

@@ -20,23 +20,23 @@ pub(crate) use destination::Destination;
 pub(crate) use endpoint::{Endpoint, assignment};
 pub(crate) use members::{Member, Members, inbound_address};
 use names::Names;
-use services::Services;
+pub(crate) use services::Services;
+use services::{Since, Source};
 pub(crate) use trust::Trust;
 
-/// What all proxies of a mesh share.
+/// What all proxies of a mesh share. Parts that are equal in two views are the same ones.
 #[derive(Clone, Debug)]
 pub struct MeshView {
     mesh: Arc<str>,
     zone: Arc<str>,
-    identities: Vec<Arc<Resource>>,
-    trust: Trust,
-    policies: BTreeMap<Kind, PolicySet>,
+    pub(crate) identities: Arc<[Arc<Resource>]>,
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) policies: BTreeMap<Kind, PolicySet>,
     members: Members,
-    services: Services,
-    secrets: BTreeMap<Arc<str>, Arc<Resource>>,
-    collectors: Vec<Arc<Resource>>,
-    host_names: BTreeSet<String>,
-    resolved: BTreeMap<String, IpAddr>,
+    pub(crate) services: Arc<Services>,
+    pub(crate) secrets: Arc<BTreeMap<Arc<str>, Arc<Resource>>>,
+    pub(crate) collectors: Arc<[Arc<Resource>]>,
+    pub(crate) resolved: Arc<BTreeMap<String, IpAddr>>,
 }
 
 impl MeshView {
@@ -52,29 +52,96 @@ impl MeshView {
         zone: &str,
         resolved: &BTreeMap<String, IpAddr>,
     ) -> Self {
-        let mut names = Names::new(resolved);
-        let identities: Vec<_> = snapshot.in_mesh(Kind::MESH_IDENTITY, mesh).cloned().collect();
-        let members = Members::new(snapshot.in_mesh(Kind::DATAPLANE, mesh), &mut names);
-        let services = Services::new(snapshot, (mesh, zone), &identities, &members, &mut names);
-        let kinds = Kind::all().filter(|kind| kind.policy.is_some());
-        let policies = kinds.map(|kind| (kind, PolicySet::new(snapshot.in_mesh(kind, mesh))));
-        let secrets = snapshot.in_mesh(Kind::SECRET, mesh);
-        let mut collectors: Vec<_> =
-            snapshot.in_mesh(Kind::MESH_OPEN_TELEMETRY_BACKEND, mesh).cloned().collect();
-        collectors.sort_by(|a, b| (a.created(), a.name()).cmp(&(b.created(), b.name())));
-        Self {
+        let empty = Self {
             mesh: mesh.into(),
             zone: zone.into(),
-            trust: Trust::new(snapshot.in_mesh(Kind::MESH_TRUST, mesh)),
-            policies: policies.collect(),
-            secrets: secrets.map(|secret| (Arc::clone(&secret.key().name), Arc::clone(secret))).collect(),
-            collectors,
-            host_names: names.seen(),
-            resolved: resolved.clone(),
-            identities,
-            members,
-            services,
+            identities: Arc::default(),
+            trust: Arc::default(),
+            policies: Kind::all()
+                .filter(|kind| kind.policy.is_some())
+                .map(|kind| (kind, PolicySet::default()))
+                .collect(),
+            members: Members::default(),
+            services: Arc::default(),
+            secrets: Arc::default(),
+            collectors: Arc::default(),
+            resolved: Arc::new(resolved.clone()),
+        };
+        empty.at(&Snapshot::default(), snapshot, true)
+    }
+
+    /// The view at a newer snapshot, where this one is that of `older`: what did not change is taken over.
+    #[must_use]
+    pub fn advance(&self, older: &Snapshot, newer: &Snapshot) -> Self {
+        self.at(older, newer, false)
+    }
+
+    fn at(&self, older: &Snapshot, newer: &Snapshot, is_first: bool) -> Self {
+        let mut view = self.clone();
+        let mesh = &*self.mesh;
+        let differs = |kind: Kind| is_first || newer.differs(older, kind);
+        if differs(Kind::MESH_IDENTITY) {
+            view.identities = newer.in_mesh(Kind::MESH_IDENTITY, mesh).cloned().collect();
         }
+        if differs(Kind::MESH_TRUST) {
+            let trust = Trust::new(newer.in_mesh(Kind::MESH_TRUST, mesh));
+            replace(&mut view.trust, trust);
+        }
+        for (kind, policies) in &mut view.policies {
+            if newer.differs(older, *kind) {
+                *policies = policies.advance(newer.in_mesh(*kind, mesh));
+            }
+        }
+        if differs(Kind::SECRET) {
+            let secrets = newer.in_mesh(Kind::SECRET, mesh);
+            let secrets = secrets.map(|secret| (Arc::clone(&secret.key().name), Arc::clone(secret)));
+            view.secrets = Arc::new(secrets.collect());
+        }
+        if differs(Kind::MESH_OPEN_TELEMETRY_BACKEND) {
+            let collectors = newer.in_mesh(Kind::MESH_OPEN_TELEMETRY_BACKEND, mesh);
+            let mut collectors: Vec<_> = collectors.cloned().collect();
+            collectors.sort_by(|a, b| (a.created(), a.name()).cmp(&(b.created(), b.name())));
+            view.collectors = collectors.into();
+        }
+        let held = (!is_first).then_some(&self.services);
+        view.serve(older, newer, held);
+        view
+    }
+
+    /// Brings proxies and destinations up to date.
+    fn serve(&mut self, older: &Snapshot, newer: &Snapshot, held: Option<&Arc<Services>>) {
+        const SERVED_BY: [Kind; 6] = [
+            Kind::DATAPLANE,
+            Kind::MESH_EXTERNAL_SERVICE,
+            Kind::MESH_IDENTITY,
+            Kind::MESH_MULTI_ZONE_SERVICE,
+            Kind::MESH_SERVICE,
+            Kind::MESH_ZONE_ADDRESS,
+        ];
+        if held.is_some() && SERVED_BY.iter().all(|kind| !newer.differs(older, *kind)) {
+            return;
+        }
+        let resolved = Arc::clone(&self.resolved);
+        let names = Names(&resolved);
+        let changed = newer.changed_keys(older, Kind::DATAPLANE);
+        let changes: Vec<_> = changed
+            .iter()
+            .filter(|key| *key.mesh == *self.mesh)
+            .map(|key| match newer.resource(key) {
+                Some(dataplane) => self.members.put(dataplane, &names),
+                None => self.members.remove(&key.name),
+            })
+            .collect();
+        let source = Source {
+            snapshot: newer,
+            mesh: &self.mesh,
+            zone: &self.zone,
+            identities: &self.identities,
+            members: &self.members,
+            names: &names,
+        };
+        let since = held.map(|services| Since { snapshot: older, services, members: &changes });
+        self.services = Services::of(&source, since.as_ref());
     }
 
     /// The mesh.
@@ -89,16 +156,16 @@ impl MeshView {
 
     /// The MeshIdentity that selects a proxy.
     pub fn identity_of(&self, dataplane: &Resource) -> Option<&Arc<Resource>> {
-        crate::spiffe::select(&self.identities, dataplane)
+        crate::spiffe::select(&*self.identities, dataplane)
     }
 
     /// Host names that stand where an address is needed; someone who may do I/O resolves them for
     /// [`with_names`](Self::with_names).
-    pub fn host_names(&self) -> &BTreeSet<String> {
-        &self.host_names
+    pub fn host_names(&self) -> BTreeSet<String> {
+        self.members.hosts().chain(self.services.hosts()).cloned().collect()
     }
 
-    pub(crate) fn trust(&self) -> &Trust {
+    pub(crate) fn trust(&self) -> &Arc<Trust> {
         &self.trust
     }
 
@@ -147,5 +214,12 @@ impl MeshView {
     /// Whether proxies tell each other their tags in a header, which faults are injected by.
     pub(crate) fn tags_in_header(&self) -> bool {
         self.policies(Kind::MESH_FAULT_INJECTION).is_some_and(|policies| !policies.is_empty())
+    }
+}
+
+/// Replaces a shared value by one that is not equal.
+fn replace<T: PartialEq>(held: &mut Arc<T>, value: T) {
+    if **held != value {
+        *held = Arc::new(value);
     }
 }

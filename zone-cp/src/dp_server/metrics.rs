@@ -14,6 +14,8 @@ use super::session::Counters;
 pub struct Metrics {
     pub(crate) connected: Gauge,
     pub(crate) refused: Counter,
+    /// Changes after which the configuration of a proxy stayed as it was, without being made.
+    pub(crate) kept: Counter,
     generation: Histogram,
     sent: Counter,
     acknowledged: Counter,
@@ -28,6 +30,7 @@ impl Default for Metrics {
         Self {
             connected: Gauge::default(),
             refused: Counter::default(),
+            kept: Counter::default(),
             // From a proxy with nothing to say (0.1 ms) to one with tens of thousands of endpoints (0.8 s).
             generation: Histogram::new(exponential_buckets(0.0001, 2.0, 14)),
             sent: Counter::default(),
@@ -49,6 +52,11 @@ impl Metrics {
             metrics.connected.clone(),
         );
         registry.register("proxy_streams_refused", "Streams that were not let in", metrics.refused.clone());
+        registry.register(
+            "proxy_configs_kept",
+            "Changes that did not concern a proxy, whose configuration was not made again",
+            metrics.kept.clone(),
+        );
         registry.register_with_unit(
             "proxy_config_generation",
             "Time to make the configuration of one proxy",

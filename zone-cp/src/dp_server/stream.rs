@@ -8,7 +8,7 @@ use envoy_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDisco
 use futures::FutureExt;
 use kds_proto::mesh::{DiscoverySubscription, DiscoverySubscriptionStatus};
 use model::{Key, Kind, Resource};
-use proxy_config::{Identity, Metadata, Proxy, ResourceType};
+use proxy_config::{Identity, Inputs, Metadata, Proxy, ResourceType};
 use runtime::OnExit;
 use runtime::serve::LastHeard;
 use store::{Revision, Snapshot};
@@ -138,6 +138,7 @@ async fn open(context: &Arc<Context>, accepted: &mut Accepted) -> Result<Stream,
         stamp: credentials::stamp(&snapshot, &peer.key.mesh),
         token: accepted.token.clone(),
         identity: None,
+        made: None,
         counted: Counters::default(),
         problems: Problems::default(),
         problem_count: context.config.metrics.problems(),
@@ -174,6 +175,30 @@ pub(super) fn identify(
     Ok((peer, prepared))
 }
 
+/// What the newest configuration was made from.
+struct Made {
+    inputs: Inputs,
+    proxy: Proxy,
+    snapshot: Arc<Snapshot>,
+}
+
+/// What identities, credentials and admin endpoints depend on, beside the Dataplane.
+const OF_IDENTITY: [Kind; 4] = [Kind::GLOBAL_SECRET, Kind::MESH_IDENTITY, Kind::MESH_TRUST, Kind::SECRET];
+
+impl Made {
+    /// Whether the same configuration would be made from a newer state.
+    fn stands(&mut self, state: &MeshState, dataplane: &Arc<Resource>, context: &Context) -> bool {
+        let newer = &state.snapshot;
+        let stands = Arc::ptr_eq(dataplane, self.inputs.dataplane())
+            && OF_IDENTITY.iter().all(|kind| !newer.differs(&self.snapshot, *kind))
+            && self.inputs.stand(&state.view, &self.proxy, &context.config.settings);
+        if stands {
+            self.snapshot = Arc::clone(newer);
+        }
+        stands
+    }
+}
+
 /// A stream of a proxy that was let in.
 struct Stream {
     context: Arc<Context>,
@@ -188,6 +213,7 @@ struct Stream {
     /// What the token was checked with.
     stamp: Vec<Revision>,
     identity: Option<Arc<Identity>>,
+    made: Option<Made>,
     /// As far as metrics know.
     counted: Counters,
     problems: Problems,
@@ -262,6 +288,10 @@ impl Stream {
         let _turn = context.generators.acquire().await;
         let state = Arc::clone(&self.mesh.borrow_and_update());
         let Some(dataplane) = state.snapshot.resource(&self.place.live.key) else { return Ok(()) };
+        if self.made.as_mut().is_some_and(|made| made.stands(&state, dataplane, &context)) {
+            context.config.metrics.kept.inc();
+            return Ok(());
+        }
         let stamp = credentials::stamp(&state.snapshot, dataplane.mesh());
         if stamp != self.stamp {
             let rechecked = context.credentials.recheck(&state.snapshot, self.token.as_deref(), dataplane);
@@ -309,6 +339,8 @@ impl Stream {
             Arc::make_mut(observed).identified(identity.as_deref(), trusted, now)
         });
         self.identity = identity;
+        let inputs = Inputs::of(&state.view, &proxy, settings);
+        self.made = inputs.map(|inputs| Made { inputs, proxy, snapshot: Arc::clone(&state.snapshot) });
     }
 
     /// Asks for what was refused, once everything else is answered.

@@ -29,6 +29,12 @@ impl MeshState {
         let view = MeshView::with_names(snapshot, mesh, zone, addresses);
         Arc::new(Self { snapshot: Arc::clone(snapshot), view })
     }
+
+    /// The mesh at a newer snapshot.
+    fn at(&self, newest: &Arc<Snapshot>) -> Arc<Self> {
+        let view = self.view.advance(&self.snapshot, newest);
+        Arc::new(Self { snapshot: Arc::clone(newest), view })
+    }
 }
 
 /// The views that streams wait for.
@@ -96,7 +102,7 @@ impl Views {
     /// Host names that views use.
     fn host_names(&self) -> BTreeSet<String> {
         let state = self.lock();
-        state.meshes.values().flat_map(|sender| sender.borrow().view.host_names().clone()).collect()
+        state.meshes.values().flat_map(|sender| sender.borrow().view.host_names()).collect()
     }
 
     /// Takes addresses and makes the views anew that use one which is another now.
@@ -129,7 +135,8 @@ impl Views {
                 Touched::Some(meshes) => meshes.contains(mesh),
             };
             if is_touched {
-                sender.send_replace(MeshState::new(&state.seen, mesh, &self.zone, &state.addresses));
+                let next = sender.borrow().at(&state.seen);
+                sender.send_replace(next);
             }
         }
     }

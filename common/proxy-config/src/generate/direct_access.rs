@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use envoy_api::envoy::config::core::v3::TrafficDirection;
 use envoy_api::envoy::config::listener::v3::Listener;
@@ -37,7 +38,7 @@ fn places(context: &Context<'_>, services: &[String]) -> BTreeSet<(IpAddr, u32)>
     if services.is_empty() {
         return BTreeSet::new();
     }
-    let wanted = |member: &&Member| {
+    let wanted = |member: &&Arc<Member>| {
         let service = member.dataplane.label(labels::SERVICE);
         let own = member.dataplane.key() == context.proxy.dataplane.key();
         !own && services.iter().any(|wanted| wanted == EVERY_SERVICE || service == Some(wanted))

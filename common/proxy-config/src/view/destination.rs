@@ -47,6 +47,31 @@ impl Destination {
         Some((kri.to_string().into(), model::sni::of(&kri)?))
     }
 
+    /// Whether another one says the same. Of its resource, what was observed of it does not count.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.has_same_shape(other)
+            && self.endpoints == other.endpoints
+            && self.assignment == other.assignment
+            && self.own_zone == other.own_zone
+    }
+
+    /// Whether another one differs in its endpoints at most.
+    pub(super) fn has_same_shape(&self, other: &Self) -> bool {
+        let facts = |of: &Self| (of.port, of.protocol, of.accepts_tls, of.own_zone.is_some());
+        let (a, b) = (&self.resource, &other.resource);
+        let is_same_resource = Arc::ptr_eq(a, b)
+            || (a.key(), a.labels(), a.raw_spec(), a.created())
+                == (b.key(), b.labels(), b.raw_spec(), b.created());
+        is_same_resource
+            && facts(self) == facts(other)
+            && self.name == other.name
+            && self.section == other.section
+            && self.vips == other.vips
+            && self.hostnames == other.hostnames
+            && self.sni == other.sni
+            && self.identities == other.identities
+    }
+
     /// Whether it is outside the mesh.
     pub(crate) fn is_external(&self) -> bool {
         self.resource.kind() == Kind::MESH_EXTERNAL_SERVICE

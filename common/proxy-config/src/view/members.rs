@@ -1,9 +1,9 @@
 //! The proxies of a mesh as destinations see them: ready inbounds and zone listeners, found by label or name.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::{OrdMap, OrdSet};
 use kds_proto::mesh::dataplane::Networking;
 use kds_proto::mesh::dataplane::networking::inbound::State;
 use kds_proto::mesh::dataplane::networking::listener::{State as ListenerState, Type};
@@ -40,35 +40,115 @@ pub(crate) struct Member {
     pub(crate) ports: Vec<Port>,
     /// Where it takes connections to what is outside the mesh.
     pub(crate) egress: Vec<(IpAddr, u32)>,
+    /// Host names that stand where it needs addresses.
+    hosts: Vec<String>,
 }
 
-/// The proxies of a mesh.
+/// A proxy that is another one, came or went: before and after.
+pub(crate) type Change = (Option<Arc<Member>>, Option<Arc<Member>>);
+
+/// The proxies of a mesh. Copies share what is equal: a change costs what it touches.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Members {
-    members: Vec<Member>,
-    /// Positions by label and value; the display name counts as its label.
-    by_label: BTreeMap<String, BTreeMap<String, Vec<usize>>>,
-    by_name: BTreeMap<Arc<str>, usize>,
+    by_name: OrdMap<Arc<str>, Arc<Member>>,
+    /// Names by label and value; the display name counts as its label.
+    by_label: OrdMap<String, OrdMap<String, OrdSet<Arc<str>>>>,
+    /// Those that take connections to what is outside the mesh.
+    egresses: OrdSet<Arc<str>>,
+    /// Those with host names.
+    named: OrdSet<Arc<str>>,
 }
 
 impl Members {
-    pub(crate) fn new<'a>(
-        dataplanes: impl Iterator<Item = &'a Arc<Resource>>,
-        names: &mut Names<'_>,
-    ) -> Self {
-        let mut found = Self::default();
-        for dataplane in dataplanes {
-            let Ok(spec) = dataplane.spec::<Dataplane>() else { continue };
-            let Some(networking) = &spec.networking else { continue };
-            found.add(dataplane, networking, names);
+    /// Puts a proxy in its place.
+    pub(crate) fn put(&mut self, dataplane: &Arc<Resource>, names: &Names<'_>) -> Change {
+        let before = self.remove(dataplane.name()).0;
+        let Some(member) = Member::of(dataplane, names).map(Arc::new) else { return (before, None) };
+        let name = Arc::clone(&dataplane.key().name);
+        for (label, value) in labels_of(&member) {
+            let values = self.by_label.entry(label.to_owned()).or_default();
+            values.entry(value.to_owned()).or_default().insert(Arc::clone(&name));
         }
-        found
+        if !member.egress.is_empty() {
+            self.egresses.insert(Arc::clone(&name));
+        }
+        if !member.hosts.is_empty() {
+            self.named.insert(Arc::clone(&name));
+        }
+        self.by_name.insert(name, Arc::clone(&member));
+        (before, Some(member))
     }
 
-    fn add(&mut self, dataplane: &Arc<Resource>, networking: &Networking, names: &mut Names<'_>) {
+    /// Takes a proxy out.
+    pub(crate) fn remove(&mut self, name: &str) -> Change {
+        let Some(member) = self.by_name.remove(name) else { return (None, None) };
+        for (label, value) in labels_of(&member) {
+            let Some(values) = self.by_label.get_mut(label) else { continue };
+            let Some(held) = values.get_mut(value) else { continue };
+            held.remove(name);
+            if held.is_empty() {
+                values.remove(value);
+            }
+        }
+        self.egresses.remove(name);
+        self.named.remove(name);
+        (Some(member), None)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.by_name.values()
+    }
+
+    /// Those that take connections to what is outside the mesh.
+    pub(crate) fn egresses(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.egresses.iter().filter_map(|name| self.by_name.get(name))
+    }
+
+    /// Host names that stand where addresses are needed.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &String> {
+        self.named.iter().filter_map(|name| self.by_name.get(name)).flat_map(|member| &member.hosts)
+    }
+
+    /// The proxy of a name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Member>> {
+        self.by_name.get(name)
+    }
+
+    /// The proxies that have all labels: looks only at those with the rarest one.
+    pub(crate) fn select<'a>(
+        &'a self,
+        selector: &'a LabelSelector,
+    ) -> Box<dyn Iterator<Item = &'a Arc<Member>> + 'a> {
+        let held = |label: &str, value: &str| self.by_label.get(label).and_then(|values| values.get(value));
+        let wanted: Option<Vec<_>> =
+            selector.match_labels.iter().map(|(label, value)| held(label, value)).collect();
+        let Some(wanted) = wanted else { return Box::new(std::iter::empty()) };
+        match wanted.into_iter().min_by_key(|names| names.len()) {
+            None => Box::new(self.iter()),
+            Some(names) => {
+                let members = names.iter().filter_map(|name| self.by_name.get(name));
+                Box::new(members.filter(|member| selector.selects(&member.dataplane)))
+            }
+        }
+    }
+}
+
+/// Labels under which a proxy is found.
+fn labels_of(member: &Member) -> impl Iterator<Item = (&str, &str)> {
+    let dataplane = &member.dataplane;
+    let own = dataplane.labels().iter().filter(|(label, _)| *label != labels::DISPLAY_NAME);
+    own.map(|(label, value)| (label.as_str(), value.as_str()))
+        .chain([(labels::DISPLAY_NAME, dataplane.display_name())])
+}
+
+impl Member {
+    /// `None` for what cannot be read.
+    fn of(dataplane: &Arc<Resource>, names: &Names<'_>) -> Option<Self> {
+        let networking = dataplane.spec::<Dataplane>().ok()?.networking.as_ref()?;
+        let mut hosts = Vec::new();
         let plain = Arc::new(dataplane.labels().clone());
         let ports = networking.inbound.iter().filter(|inbound| is_ready(inbound)).filter_map(|inbound| {
-            let address = names.address(inbound_address(networking, inbound))?;
+            let address = names.address(inbound_address(networking, inbound), &mut hosts)?;
             let tags = tags(&plain, &inbound.protocol);
             is_port(inbound.port).then(|| Port {
                 name: inbound.name.clone(),
@@ -81,59 +161,10 @@ impl Members {
         let listeners = networking.listeners.iter().filter(|listener| is_ready_egress(listener));
         let egress = listeners.filter_map(|listener| {
             let own = if listener.address.is_empty() { &networking.address } else { &listener.address };
-            Some((names.address(own)?, listener.port)).filter(|(_, port)| is_port(*port))
+            Some((names.address(own, &mut hosts)?, listener.port)).filter(|(_, port)| is_port(*port))
         });
         let egress = egress.collect();
-        let at = self.members.len();
-        for (label, value) in dataplane.labels() {
-            if label != labels::DISPLAY_NAME {
-                self.index(label, value, at);
-            }
-        }
-        self.index(labels::DISPLAY_NAME, dataplane.display_name(), at);
-        self.by_name.insert(Arc::clone(&dataplane.key().name), at);
-        self.members.push(Member { dataplane: Arc::clone(dataplane), ports, egress });
-    }
-
-    fn index(&mut self, label: &str, value: &str, at: usize) {
-        if !self.by_label.contains_key(label) {
-            self.by_label.insert(label.to_owned(), BTreeMap::new());
-        }
-        let Some(values) = self.by_label.get_mut(label) else { return };
-        match values.get_mut(value) {
-            Some(held) => held.push(at),
-            None => {
-                values.insert(value.to_owned(), vec![at]);
-            }
-        }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter()
-    }
-
-    /// The proxy of a name.
-    pub(crate) fn named(&self, name: &str) -> Option<&Member> {
-        self.members.get(*self.by_name.get(name)?)
-    }
-
-    /// The proxies that have all labels: looks only at those with the rarest one.
-    pub(crate) fn select<'a>(
-        &'a self,
-        selector: &'a LabelSelector,
-    ) -> Box<dyn Iterator<Item = &'a Member> + 'a> {
-        let held = |label: &str, value: &str| {
-            let values = self.by_label.get(label).and_then(|values| values.get(value));
-            values.map(Vec::as_slice).unwrap_or_default()
-        };
-        let wanted = selector.match_labels.iter().map(|(label, value)| held(label, value));
-        match wanted.min_by_key(|places| places.len()) {
-            None => Box::new(self.members.iter()),
-            Some(places) => {
-                let members = places.iter().filter_map(|at| self.members.get(*at));
-                Box::new(members.filter(|member| selector.selects(&member.dataplane)))
-            }
-        }
+        Some(Self { dataplane: Arc::clone(dataplane), ports, egress, hosts })
     }
 }
 

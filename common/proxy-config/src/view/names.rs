@@ -1,32 +1,21 @@
 //! Host names where addresses are needed: resolving is for the caller, who is told which there are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Known addresses of host names, and the names that were asked for.
-pub(crate) struct Names<'a> {
-    known: &'a BTreeMap<String, IpAddr>,
-    seen: BTreeSet<String>,
-}
+/// Known addresses of host names.
+pub(crate) struct Names<'a>(pub(crate) &'a BTreeMap<String, IpAddr>);
 
-impl<'a> Names<'a> {
-    pub(crate) fn new(known: &'a BTreeMap<String, IpAddr>) -> Self {
-        Self { known, seen: BTreeSet::new() }
-    }
-
-    /// The address itself, or the one that a name stands for.
-    pub(crate) fn address(&mut self, host: &str) -> Option<IpAddr> {
+impl Names<'_> {
+    /// The address itself, or the one that a name stands for; the name is noted.
+    pub(crate) fn address(&self, host: &str, seen: &mut Vec<String>) -> Option<IpAddr> {
         if let Ok(address) = host.parse() {
             return Some(address);
         }
         if host.is_empty() {
             return None;
         }
-        self.seen.insert(host.to_owned());
-        self.known.get(host).copied()
-    }
-
-    pub(crate) fn seen(self) -> BTreeSet<String> {
-        self.seen
+        seen.push(host.to_owned());
+        self.0.get(host).copied()
     }
 }

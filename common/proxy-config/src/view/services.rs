@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use model::spec::{
     Address, MeshExternalService, MeshExternalServiceStatus, MeshMultiZoneService,
     MeshMultiZoneServiceStatus, MeshService, MeshServiceStatus, MeshZoneAddress, Protocol, ServiceIdentity,
     ServicePort, ServiceState, TlsStatus, Vip,
 };
-use model::{Kind, Labels, Resource, labels};
+use model::{Key, Kind, Labels, Resource, labels};
 use store::Snapshot;
 
 use super::destination::Destination;
 use super::endpoint::{Endpoint, assignment};
-use super::members::{Members, is_port};
+use super::members::{Change, Member, Members, is_port};
 use super::names::Names;
 use crate::config::{ConfigResource, ResourceType};
 use crate::spiffe;
@@ -24,91 +25,230 @@ const OTHER_ZONE: u32 = 1;
 /// The destinations of a mesh.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Services {
+    /// By the resource that they are made of.
+    of: OrdMap<Key, Vec<Arc<Destination>>>,
     by_name: BTreeMap<Arc<str>, Arc<Destination>>,
     by_display_name: BTreeMap<(Kind, String), Vec<Arc<Destination>>>,
+    places: Places,
+    /// Changes with everything but endpoints.
+    shape: Arc<()>,
 }
 
-/// What destinations are made from.
-struct Builder<'a> {
-    zone: &'a str,
-    members: &'a Members,
+/// Where other zones are entered and this one is left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Places {
     /// Addresses of the ingresses of other zones; none while the mesh has no identities to be told apart by.
-    ingresses: BTreeMap<&'a str, BTreeSet<(String, u32)>>,
+    ingresses: BTreeMap<String, BTreeSet<(String, u32)>>,
     /// Addresses of the egresses of this zone.
     egresses: BTreeSet<(String, u32)>,
     egress_identities: Vec<String>,
+    /// Host names that stand where addresses are needed.
+    hosts: Vec<String>,
+}
+
+/// What destinations are made from.
+pub(super) struct Source<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) mesh: &'a str,
+    pub(super) zone: &'a str,
+    pub(super) identities: &'a [Arc<Resource>],
+    pub(super) members: &'a Members,
+    pub(super) names: &'a Names<'a>,
+}
+
+/// What is another one since the older destinations were made.
+pub(super) struct Since<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) services: &'a Arc<Services>,
+    pub(super) members: &'a [Change],
+}
+
+/// Makes destinations.
+struct Builder<'a> {
+    zone: &'a str,
+    members: &'a Members,
+    places: &'a Places,
 }
 
 impl Services {
-    pub(crate) fn new(
-        snapshot: &Snapshot,
-        (mesh, zone): (&str, &str),
-        identities: &[Arc<Resource>],
-        members: &Members,
-        names: &mut Names<'_>,
-    ) -> Self {
-        let mut ingresses: BTreeMap<&str, BTreeSet<(String, u32)>> = BTreeMap::new();
-        let addresses = snapshot.in_mesh(Kind::MESH_ZONE_ADDRESS, mesh);
-        for resource in addresses.filter(|_| !identities.is_empty()) {
-            let Ok(spec) = resource.spec::<MeshZoneAddress>() else { continue };
-            let (Some(of), Some(address)) = (resource.zone(), names.address(&spec.address)) else { continue };
-            if of != zone && is_port(spec.port) {
-                ingresses.entry(of).or_default().insert((address.to_string(), spec.port));
-            }
-        }
-        let builder = Builder {
-            zone,
-            members,
-            ingresses,
-            egresses: egresses(members),
-            egress_identities: egress_identities(members, identities, zone),
+    /// The destinations of a mesh. Those that are as they were are the same ones as before.
+    pub(super) fn of(source: &Source<'_>, since: Option<&Since<'_>>) -> Arc<Self> {
+        let places = Places::of(source);
+        let differ = |a: &Places| a.ingresses != places.ingresses;
+        let is_entered_elsewhere = since.is_some_and(|since| differ(&since.services.places));
+        let builder = Builder { zone: source.zone, members: source.members, places: &places };
+        let Source { snapshot, mesh, .. } = source;
+        let mut making = Making {
+            since,
+            of: OrdMap::new(),
+            touched: BTreeSet::new(),
+            is_other: false,
+            is_reshaped: false,
         };
-        let mut found = Self::default();
-        let services: Vec<_> = snapshot.in_mesh(Kind::MESH_SERVICE, mesh).filter_map(Service::read).collect();
-        for service in &services {
-            found.add(builder.service(service));
+        for resource in snapshot.in_mesh(Kind::MESH_SERVICE, mesh) {
+            let is_touched = || match builder.other_zone(resource) {
+                Some(_) => is_entered_elsewhere,
+                None => since.is_some_and(|since| builder.is_touched(resource, since.members)),
+            };
+            making.add(resource, is_touched, || {
+                Service::read(resource).map(|service| builder.service(&service)).unwrap_or_default()
+            });
         }
+        making.remove_others(Kind::MESH_SERVICE);
+        let touched = std::mem::take(&mut making.touched);
         for resource in snapshot.in_mesh(Kind::MESH_MULTI_ZONE_SERVICE, mesh) {
-            found.add(builder.multi_zone(resource, &services).unwrap_or_default());
+            let is_touched = || {
+                let Ok(spec) = resource.spec::<MeshMultiZoneService>() else { return false };
+                let was = |key: &Key| since.and_then(|since| since.snapshot.resource(key));
+                let is = |key: &Key| snapshot.resource(key);
+                touched.iter().any(|key| {
+                    [was(key), is(key)].into_iter().flatten().any(|it| spec.selector.mesh_service.selects(it))
+                })
+            };
+            making.add(resource, is_touched, || {
+                let services = snapshot.in_mesh(Kind::MESH_SERVICE, mesh);
+                builder.multi_zone(resource, services).unwrap_or_default()
+            });
         }
+        making.remove_others(Kind::MESH_MULTI_ZONE_SERVICE);
+        let left = |places: &Places| (places.egresses.clone(), places.egress_identities.clone());
+        let moved = since.is_some_and(|since| left(&since.services.places) != left(&places));
         for resource in snapshot.in_mesh(Kind::MESH_EXTERNAL_SERVICE, mesh) {
-            found.add(builder.external(resource).into_iter().collect());
+            making.add(resource, || moved, || builder.external(resource).into_iter().collect());
         }
-        for destination in found.by_name.values() {
-            let key = (destination.resource.kind(), destination.resource.display_name().to_owned());
-            found.by_display_name.entry(key).or_default().push(Arc::clone(destination));
-        }
-        found
-    }
-
-    /// The first of a name stays; resources come in the order of their names.
-    fn add(&mut self, destinations: Vec<Destination>) {
-        for destination in destinations {
-            self.by_name.entry(Arc::clone(&destination.name)).or_insert_with(|| Arc::new(destination));
-        }
+        making.remove_others(Kind::MESH_EXTERNAL_SERVICE);
+        making.finish(places)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Destination>> {
         self.by_name.values()
     }
 
+    /// The destination of a name.
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<Destination>> {
+        self.by_name.get(name)
+    }
+
     pub(crate) fn named(&self, kind: Kind, display_name: &str) -> &[Arc<Destination>] {
         self.by_display_name.get(&(kind, display_name.to_owned())).map(Vec::as_slice).unwrap_or_default()
     }
+
+    /// The same value as long as nothing but endpoints changes.
+    pub(crate) fn shape(&self) -> &Arc<()> {
+        &self.shape
+    }
+
+    /// Host names that stand where addresses are needed.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &String> {
+        self.places.hosts.iter()
+    }
 }
 
-fn egresses(members: &Members) -> BTreeSet<(String, u32)> {
-    let places = members.iter().flat_map(|member| &member.egress);
-    places.map(|(address, port)| (address.to_string(), *port)).collect()
+/// Destinations in the making.
+struct Making<'a> {
+    since: Option<&'a Since<'a>>,
+    of: OrdMap<Key, Vec<Arc<Destination>>>,
+    /// Resources whose destinations are others, or gone.
+    touched: BTreeSet<Key>,
+    is_other: bool,
+    is_reshaped: bool,
 }
 
-fn egress_identities(members: &Members, identities: &[Arc<Resource>], zone: &str) -> Vec<String> {
-    let proxies = members.iter().filter(|member| !member.egress.is_empty());
-    let ids = proxies.filter_map(|member| {
-        let identity = spiffe::select(identities, &member.dataplane)?;
-        spiffe::id(identity, &member.dataplane, zone)
-    });
-    ids.collect::<BTreeSet<_>>().into_iter().collect()
+impl Making<'_> {
+    fn add(
+        &mut self,
+        resource: &Arc<Resource>,
+        is_touched: impl FnOnce() -> bool,
+        make: impl FnOnce() -> Vec<Destination>,
+    ) {
+        let key = resource.key();
+        let held = self.since.and_then(|since| {
+            let held = since.services.of.get(key)?;
+            Some((since.snapshot.resource(key)?, held))
+        });
+        if let Some((before, held)) = held
+            && Arc::ptr_eq(before, resource)
+            && !is_touched()
+        {
+            self.of.insert(key.clone(), held.clone());
+            return;
+        }
+        let held = held.map(|(_, held)| held.as_slice()).unwrap_or_default();
+        let made: Vec<_> = make().into_iter().map(|made| kept(made, held)).collect();
+        let is_same = made.len() == held.len() && made.iter().zip(held).all(|(a, b)| Arc::ptr_eq(a, b));
+        if !is_same {
+            self.is_other = true;
+            let has_same_shape =
+                made.len() == held.len() && made.iter().zip(held).all(|(a, b)| a.has_same_shape(b));
+            self.is_reshaped |= !has_same_shape;
+            self.touched.insert(key.clone());
+        }
+        self.of.insert(key.clone(), made);
+    }
+
+    /// Notes which resources of a kind are gone.
+    fn remove_others(&mut self, kind: Kind) {
+        let Some(since) = self.since else { return };
+        let gone =
+            since.services.of.iter().filter(|(key, _)| key.kind == kind && !self.of.contains_key(*key));
+        let gone: Vec<_> = gone.map(|(key, _)| key.clone()).collect();
+        if !gone.is_empty() {
+            (self.is_other, self.is_reshaped) = (true, true);
+            self.touched.extend(gone);
+        }
+    }
+
+    fn finish(self, places: Places) -> Arc<Services> {
+        if let Some(since) = self.since
+            && !self.is_other
+        {
+            if since.services.places == places {
+                return Arc::clone(since.services);
+            }
+            return Arc::new(Services { places, ..Services::clone(since.services) });
+        }
+        let shape = self.since.filter(|_| !self.is_reshaped).map(|since| Arc::clone(&since.services.shape));
+        let mut found = Services { places, shape: shape.unwrap_or_default(), ..Services::default() };
+        // The first of a name stays; resources come in the order of their names.
+        for destination in self.of.values().flatten() {
+            found.by_name.entry(Arc::clone(&destination.name)).or_insert_with(|| Arc::clone(destination));
+        }
+        for destination in found.by_name.values() {
+            let key = (destination.resource.kind(), destination.resource.display_name().to_owned());
+            found.by_display_name.entry(key).or_default().push(Arc::clone(destination));
+        }
+        found.of = self.of;
+        Arc::new(found)
+    }
+}
+
+/// The destination that was there before, if it is the same.
+fn kept(made: Destination, held: &[Arc<Destination>]) -> Arc<Destination> {
+    let same = held.iter().find(|held| held.name == made.name && held.is_same(&made));
+    same.map_or_else(|| Arc::new(made), Arc::clone)
+}
+
+impl Places {
+    fn of(source: &Source<'_>) -> Self {
+        let mut places = Self::default();
+        let addresses = source.snapshot.in_mesh(Kind::MESH_ZONE_ADDRESS, source.mesh);
+        for resource in addresses.filter(|_| !source.identities.is_empty()) {
+            let Ok(spec) = resource.spec::<MeshZoneAddress>() else { continue };
+            let address = source.names.address(&spec.address, &mut places.hosts);
+            let (Some(of), Some(address)) = (resource.zone(), address) else { continue };
+            if of != source.zone && is_port(spec.port) {
+                places.ingresses.entry(of.to_owned()).or_default().insert((address.to_string(), spec.port));
+            }
+        }
+        let egresses = source.members.egresses().flat_map(|member| &member.egress);
+        places.egresses = egresses.map(|(address, port)| (address.to_string(), *port)).collect();
+        let ids = source.members.egresses().filter_map(|member| {
+            let identity = spiffe::select(source.identities, &member.dataplane)?;
+            spiffe::id(identity, &member.dataplane, source.zone)
+        });
+        places.egress_identities = ids.collect::<BTreeSet<_>>().into_iter().collect();
+        places
+    }
 }
 
 /// A MeshService that can be read.
@@ -177,6 +317,17 @@ impl Facts<'_> {
 }
 
 impl Builder<'_> {
+    /// Whether a proxy that is another one now serves a service, or did.
+    fn is_touched(&self, service: &Resource, members: &[Change]) -> bool {
+        let Ok(spec) = service.spec::<MeshService>() else { return false };
+        let selector = &spec.selector;
+        let serves = |member: &Arc<Member>| {
+            selector.dataplane_ref.as_ref().is_some_and(|of| of.name == member.dataplane.name())
+                || selector.dataplane_labels.as_ref().is_some_and(|labels| labels.selects(&member.dataplane))
+        };
+        members.iter().any(|(before, after)| [before, after].into_iter().flatten().any(serves))
+    }
+
     /// The zone of a resource that is not of this zone.
     fn other_zone<'r>(&self, resource: &'r Resource) -> Option<&'r str> {
         resource.zone().filter(|zone| *zone != self.zone)
@@ -212,7 +363,7 @@ impl Builder<'_> {
 
     fn other_endpoints(&self, zone: &str) -> Vec<Endpoint> {
         let tags = Arc::new(Labels::from([(labels::ZONE.to_owned(), zone.to_owned())]));
-        let places = self.ingresses.get(zone).into_iter().flatten();
+        let places = self.places.ingresses.get(zone).into_iter().flatten();
         let endpoint = |(host, port): &(String, u32)| Endpoint {
             zone: zone.into(),
             sub_zone: String::new(),
@@ -244,14 +395,18 @@ impl Builder<'_> {
         ports.collect()
     }
 
-    fn multi_zone(&self, resource: &Arc<Resource>, services: &[Service<'_>]) -> Option<Vec<Destination>> {
+    fn multi_zone<'r>(
+        &self,
+        resource: &Arc<Resource>,
+        services: impl Iterator<Item = &'r Arc<Resource>>,
+    ) -> Option<Vec<Destination>> {
         let spec = resource.spec::<MeshMultiZoneService>().ok()?;
         let status = resource.status::<MeshMultiZoneServiceStatus>().cloned().unwrap_or_default();
         if spec.selector.mesh_service.match_labels.is_empty() {
             return None;
         }
-        let matched: Vec<_> =
-            services.iter().filter(|service| spec.selector.mesh_service.selects(service.resource)).collect();
+        let selected = services.filter(|service| spec.selector.mesh_service.selects(service));
+        let matched: Vec<_> = selected.filter_map(Service::read).collect();
         let identities: BTreeSet<_> = matched.iter().flat_map(|service| service.identities()).collect();
         let ports = spec.ports.iter().filter_map(|port| {
             let (mut all, mut own) = (Vec::new(), Vec::new());
@@ -301,9 +456,9 @@ impl Builder<'_> {
             protocol: spec.r#match.protocol(),
             vips: status.vip.as_slice(),
             addresses: &status.addresses,
-            identities: self.egress_identities.clone(),
-            accepts_tls: !self.egress_identities.is_empty(),
+            identities: self.places.egress_identities.clone(),
+            accepts_tls: !self.places.egress_identities.is_empty(),
         };
-        facts.build(self.egresses.iter().map(endpoint).collect(), None)
+        facts.build(self.places.egresses.iter().map(endpoint).collect(), None)
     }
 }
