@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use auth::keys::Audience;
-use auth::token::{SigningKey, ZoneClaims, issue};
+use auth::token::{Issued, SigningKey, ZoneClaims, issue};
 use global_cp::kds::{Deps, ZoneAuth};
 use kds_proto::core::Node;
 use kds_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource as WireResource};
@@ -15,7 +15,7 @@ use kds_proto::mesh::kds_sync_service_client::KdsSyncServiceClient;
 use model::spec::{Mesh, MeshZoneAddress, Secret, Zone, ZoneInsight};
 use model::{Key, Kind, Resource, labels};
 use runtime::{OnExit, Tasks};
-use store::{MemoryStore, Op, Store};
+use store::{Expect, MemoryStore, Op, Store};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -55,8 +55,12 @@ impl Global {
     }
 
     fn token(&self, zone: &str) -> String {
+        self.issue(zone).token
+    }
+
+    fn issue(&self, zone: &str) -> Issued {
         let claims = ZoneClaims { zone: zone.into(), scope: vec!["cp".into()] };
-        issue(&self.key, "1", &claims, SystemTime::now().into(), Duration::from_secs(60)).unwrap().token
+        issue(&self.key, "1", &claims, SystemTime::now().into(), Duration::from_secs(60)).unwrap()
     }
 
     fn request<T>(&self, zone: &str, store_id: &str, body: T) -> Request<T> {
@@ -238,6 +242,34 @@ async fn an_unproven_zone_is_told_how_to_mend_it() {
     assert_eq!(refused.code(), Code::PermissionDenied);
     assert!(refused.message().contains("\"east\"") && refused.message().contains("\"west\""), "{refused}");
     assert!(!global.has(Kind::ZONE, "", "west").await);
+    global.tasks.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_taken_back_ends_its_streams_and_no_others() {
+    let global = Global::start().await;
+    let issued = global.issue("east");
+    let (tx, rx) = mpsc::channel(8);
+    tx.send(subscribe(Kind::MESH.name, Some("east"))).await.unwrap();
+    let mut request = global.request("east", "a", ReceiverStream::new(rx));
+    request.metadata_mut().insert("authorization", format!("Bearer {}", issued.token).parse().unwrap());
+    let mut client = KdsSyncServiceClient::new(global.channel.clone());
+    let mut stream = client.global_to_zone_sync(request).await.unwrap().into_inner();
+    assert!(stream.message().await.unwrap().is_some());
+    let mut other = global.offer("east", "a").await.unwrap();
+
+    let list = Secret { data: Some(format!("another, {}\n", issued.id).into_bytes()) };
+    let revocations = Key::global(Kind::GLOBAL_SECRET, &Audience::Zone.revocations());
+    global.store.commit(vec![Op::create(Resource::builder(revocations).spec(&list).build())]).await.unwrap();
+    let end = stream.message().await.unwrap_err();
+    assert_eq!(end.code(), Code::Unauthenticated);
+    assert!(end.message().contains("revoked"), "{end}");
+    // Another token of the same zone is as good as before, until its key is removed.
+    let answer = other.send(Kind::MESH_ZONE_ADDRESS.name, vec![address("a", "zone", "default")]).await;
+    assert_eq!(answer.error_detail, None);
+    let key = Key::global(Kind::GLOBAL_SECRET, &Audience::Zone.signing_key(1));
+    global.store.commit(vec![Op::Delete(key, Expect::Any)]).await.unwrap();
+    assert_eq!(other.requests.message().await.unwrap_err().code(), Code::Unauthenticated);
     global.tasks.shutdown(Duration::from_secs(5)).await;
 }
 

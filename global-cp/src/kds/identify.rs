@@ -1,13 +1,15 @@
 //! Who a connection is: the zone's name from its headers, proven by a zone token.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use auth::keys::{Audience, revoked_ids};
-use auth::token::{SigningKey, Verified, ZoneClaims, verify};
+use auth::token::{SigningKey, TokenError, Verified, ZoneClaims, verify};
 use model::spec::Secret;
 use model::{Key, Kind, validation};
 use serde::{Deserialize, Serialize};
-use store::Snapshot;
+use store::index::SnapshotReceiver;
+use store::{Revision, Snapshot};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -34,7 +36,55 @@ pub enum ZoneAuth {
 pub(super) struct Caller {
     pub(super) zone: String,
     pub(super) has_token: bool,
+    pub(super) proof: Option<Proof>,
     pub(super) store_id: Option<String>,
+}
+
+/// The token that a zone proved itself with, as it can be taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Proof {
+    id: String,
+    key_id: String,
+    key: Option<Revision>,
+}
+
+impl Proof {
+    /// Why the token is no longer good, though it was: revoked, or its key removed or replaced. A token that has merely
+    /// expired still is the zone's; it needs a new one for its next stream.
+    fn taken_back(&self, snapshot: &Snapshot) -> Option<TokenError> {
+        if self.key.is_none() || revision(snapshot, &signing_key(&self.key_id)) != self.key {
+            return Some(TokenError::UnknownKey(self.key_id.clone()));
+        }
+        is_revoked(snapshot, &self.id).then(|| TokenError::Revoked(self.id.clone()))
+    }
+
+    /// Waits until the token is taken back; answers the end of the zone's streams.
+    async fn until_taken_back(&self, zone: &str, snapshots: &mut SnapshotReceiver) -> Status {
+        // The list of revocations can be long and nearly every change is of something else.
+        let mut seen = None;
+        loop {
+            let snapshot = Arc::clone(&snapshots.borrow_and_update());
+            let now = (revision(&snapshot, &signing_key(&self.key_id)), revision(&snapshot, &revocations()));
+            if seen.replace(now) != Some(now)
+                && let Some(reason) = self.taken_back(&snapshot)
+            {
+                return Status::unauthenticated(format!("zone {zone:?}: {reason}"));
+            }
+            if snapshots.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+impl Caller {
+    /// Waits until what the zone proved itself with is taken back; answers the end of its streams.
+    pub(super) async fn until_taken_back(self, mut snapshots: SnapshotReceiver) -> Status {
+        match &self.proof {
+            Some(proof) => proof.until_taken_back(&self.zone, &mut snapshots).await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Reads and checks who calls.
@@ -53,17 +103,17 @@ pub(super) fn identify(
     }
     let token =
         header(metadata, "authorization")?.map(|value| value.strip_prefix("Bearer ").unwrap_or(value));
-    match (auth, token) {
-        (ZoneAuth::None, _) => {}
+    let proof = match (auth, token) {
+        (ZoneAuth::None, _) => None,
         (ZoneAuth::Token, None) => {
             return Err(Status::unauthenticated(format!(
                 "zone {zone:?} presents no token: issue one with `meshctl generate zone-token --zone {zone}`"
             )));
         }
-        (ZoneAuth::Token, Some(token)) => check_token(token, zone, snapshot, now)?,
-    }
+        (ZoneAuth::Token, Some(token)) => Some(check_token(token, zone, snapshot, now)?),
+    };
     let store_id = header(metadata, STORE_ID)?.map(ToOwned::to_owned);
-    Ok(Caller { zone: zone.into(), has_token: token.is_some(), store_id })
+    Ok(Caller { zone: zone.into(), has_token: token.is_some(), proof, store_id })
 }
 
 fn header<'a>(metadata: &'a MetadataMap, name: &'static str) -> Result<Option<&'a str>, Status> {
@@ -73,12 +123,27 @@ fn header<'a>(metadata: &'a MetadataMap, name: &'static str) -> Result<Option<&'
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
-fn check_token(token: &str, zone: &str, snapshot: &Snapshot, now: SystemTime) -> Result<(), Status> {
+fn check_token(token: &str, zone: &str, snapshot: &Snapshot, now: SystemTime) -> Result<Proof, Status> {
     let verified: Verified<ZoneClaims> =
         verify(token, |key_id| public_key(snapshot, key_id), |id| is_revoked(snapshot, id), now.into())
             .map_err(|error| Status::unauthenticated(format!("zone {zone:?}: {error}")))?;
     let claims = verified.claims.check(zone, SCOPE);
-    claims.map_err(|mismatch| Status::permission_denied(format!("zone {zone:?}: {mismatch}")))
+    claims.map_err(|mismatch| Status::permission_denied(format!("zone {zone:?}: {mismatch}")))?;
+    let key = revision(snapshot, &signing_key(&verified.key_id));
+    Ok(Proof { id: verified.id, key_id: verified.key_id, key })
+}
+
+fn signing_key(key_id: &str) -> Key {
+    // A token with another key id was refused.
+    Key::global(Kind::GLOBAL_SECRET, &Audience::Zone.signing_key(key_id.parse().unwrap_or_default()))
+}
+
+fn revocations() -> Key {
+    Key::global(Kind::GLOBAL_SECRET, &Audience::Zone.revocations())
+}
+
+fn revision(snapshot: &Snapshot, key: &Key) -> Option<Revision> {
+    snapshot.get(key).map(|stored| stored.revision)
 }
 
 fn public_key(snapshot: &Snapshot, key_id: &str) -> Option<String> {
@@ -88,8 +153,8 @@ fn public_key(snapshot: &Snapshot, key_id: &str) -> Option<String> {
 }
 
 fn is_revoked(snapshot: &Snapshot, id: &str) -> bool {
-    let revocations = secret(snapshot, &Audience::Zone.revocations());
-    revocations.is_some_and(|data| revoked_ids(&String::from_utf8_lossy(&data)).contains(id))
+    let list = secret(snapshot, &Audience::Zone.revocations());
+    list.is_some_and(|data| revoked_ids(&String::from_utf8_lossy(&data)).contains(id))
 }
 
 fn secret(snapshot: &Snapshot, name: &str) -> Option<Vec<u8>> {

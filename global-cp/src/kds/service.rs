@@ -112,12 +112,14 @@ impl Service {
         let (end, ended) = oneshot::channel();
         let (zone, stop) = (caller.zone.clone(), self.tasks.token());
         let counted = self.deps.metrics.open(&zone, name);
+        let taken_back = caller.clone().until_taken_back(self.deps.snapshots.clone());
         self.tasks.spawn(format!("{name} {zone}"), OnExit::Ignore, async move {
             let result = tokio::select! {
                 result = work => result,
                 () = guard.replaced.cancelled() => {
                     Err(Status::cancelled("a newer stream of this zone took over"))
                 }
+                status = taken_back => Err(status),
                 () = stop.cancelled() => Err(Status::unavailable("the control plane is shutting down")),
             };
             match &result {

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     fn caller(store_id: Option<&str>) -> Caller {
-        Caller { zone: "east".into(), has_token: true, store_id: store_id.map(Into::into) }
+        Caller { zone: "east".into(), has_token: true, proof: None, store_id: store_id.map(Into::into) }
     }
 
     #[test]
