@@ -166,6 +166,41 @@ async fn tokens_are_issued_to_administrators_and_hold() {
     assert_eq!(proxy.status, StatusCode::OK, "{}", proxy.text);
 }
 
+/// Each access list lets its group pass, and nobody who is on all others only.
+#[tokio::test]
+async fn each_list_guards_its_own() {
+    let lists = [
+        ("adminResources", "GET", "/meshes/default/secrets"),
+        ("generateDpToken", "POST", "/tokens/dataplane"),
+        ("generateUserToken", "POST", "/tokens/user"),
+        ("generateZoneToken", "POST", "/tokens/zone"),
+        ("viewConfigDump", "GET", "/meshes/default/dataplanes/dp/xds"),
+        ("viewStats", "GET", "/meshes/default/dataplanes/dp/stats"),
+        ("viewClusters", "GET", "/meshes/default/dataplanes/dp/clusters"),
+        ("controlPlaneMetadata", "GET", "/config"),
+    ];
+    let store: Store = Arc::new(MemoryStore::new());
+    let config = DefaultsConfig { skip_mesh_creation: true, ..DefaultsConfig::default() };
+    defaults::ensure(&store, &Plane::Global, &config).await.unwrap();
+    let of_group =
+        |(list, ..): &(&str, &str, &str)| ((*list).to_owned(), json!({"users": [], "groups": [list]}));
+    let access: serde_json::Map<_, _> = lists.iter().map(of_group).collect();
+    let access = serde_json::from_value(access.into()).unwrap();
+    let config = ApiConfig { access, ..ApiConfig::default() };
+    let server = Server::over(store, Plane::Global, config, Arc::new(NoProxies)).await;
+    server.mesh("default").await;
+    let key = signer(&server).await;
+    for (list, method, path) in lists {
+        let others: Vec<_> = lists.iter().map(|(other, ..)| *other).filter(|other| *other != list).collect();
+        let outside = token(&key, "1", "ann", &others, Duration::ZERO);
+        let answer = remote(&server, method, path, Some(&outside), "{}").await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} without {list}");
+        let inside = token(&key, "1", "bob", &[list], Duration::ZERO);
+        let answer = remote(&server, method, path, Some(&inside), "{}").await;
+        assert_ne!(answer.status, StatusCode::FORBIDDEN, "{path} with {list}: {}", answer.text);
+    }
+}
+
 #[tokio::test]
 async fn questions_for_tokens_are_checked() {
     let (server, _) = started().await;
