@@ -40,7 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("kds", &["kds-proto", "model", "runtime", "store"]),
     ("kds-proto", &[]),
-    ("load", &["e2e", "kds", "kds-proto", "model", "runtime", "store"]),
+    ("load", &["e2e", "envoy-api", "kds", "kds-proto", "model", "runtime", "store"]),
     ("mesh-dp", &["runtime"]),
     ("meshctl", &["model", "runtime"]),
     ("model", &["kds-proto"]),

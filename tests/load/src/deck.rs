@@ -95,6 +95,49 @@ impl Deck {
     }
 }
 
+/// A zone control plane on its own.
+pub(crate) struct ZoneDeck {
+    pub(crate) plane: ControlPlane,
+}
+
+impl ZoneDeck {
+    /// Starts it with the embedded store.
+    pub(crate) fn start(binaries: &Path, folder: &Path, zone: &str) -> anyhow::Result<Self> {
+        let folder = emptied(folder)?;
+        let binaries =
+            binaries.canonicalize().with_context(|| format!("no folder {}", binaries.display()))?;
+        let launcher = Launcher::new(std::env::current_exe()?);
+        let toolbox = Toolbox { launcher, binaries, envoy: PathBuf::new(), patience: Patience::new(LIMIT) };
+        let program = Program::new("zone-cp", &toolbox.binaries.join("zone-cp"), &folder.join("zone-cp.log"))
+            .arg("run")
+            .flag("--zone", zone)
+            .flag("--store", "embedded")
+            .flag("--dp-server-address", "127.0.0.1");
+        Ok(Self { plane: ControlPlane::start(&toolbox, program, &folder.join("zone-cp"))? })
+    }
+
+    /// Its REST API.
+    pub(crate) fn rest(&self) -> Rest {
+        Rest::new(self.plane.api())
+    }
+
+    /// The authority of its certificates, PEM.
+    pub(crate) fn ca(&self) -> anyhow::Result<String> {
+        let path = self.plane.ca();
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// Reads what it has used.
+    pub(crate) fn meter(&mut self) -> Meter {
+        Meter::new(vec![("zone-cp", self.plane.process().id())])
+    }
+
+    /// Stops it.
+    pub(crate) fn stop(&mut self) {
+        self.plane.process().stop();
+    }
+}
+
 fn emptied(folder: &Path) -> anyhow::Result<PathBuf> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -7,6 +7,7 @@ mod board;
 mod deck;
 mod fleet;
 mod meter;
+mod proxy;
 mod report;
 mod rest;
 mod scenario;
@@ -19,7 +20,7 @@ use clap::{Parser, Subcommand};
 use e2e::launch;
 
 use deck::{Deck, Setup};
-use scenario::{inventory, zones};
+use scenario::{inventory, proxies, zones};
 
 /// Load scenarios: what a change costs, and how long it takes to reach everybody.
 #[derive(Debug, Parser)]
@@ -45,6 +46,8 @@ struct Cli {
 enum Scenario {
     /// Policies from the global to many zones: latency, bursts, idle, restart and reconnect of all.
     Zones(zones::Args),
+    /// Proxies of one zone: policies, endpoints, many that connect at once, restart of the zone control plane.
+    Proxies(proxies::Args),
     /// Dataplanes and insights from many zones to the global, churn, and walking them over REST.
     Inventory(inventory::Args),
 }
@@ -65,20 +68,29 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
     runtime::tls::install_provider();
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if let Scenario::Proxies(args) = &cli.scenario {
+        // Processes end with the thread that started them: it is this one, for the whole run.
+        return show(cli, &tokio.block_on(proxies::run(args, &cli.binaries, &cli.folder))?);
+    }
     let setup = Setup { binaries: &cli.binaries, folder: &cli.folder, store: cli.store };
     // Processes end with the thread that started them: it is this one, for the whole run.
     let mut deck = Deck::start(&setup)?;
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let report = tokio.block_on(async {
         match &cli.scenario {
             Scenario::Zones(args) => zones::run(args, &mut deck).await,
             Scenario::Inventory(args) => inventory::run(args, &mut deck).await,
+            Scenario::Proxies(_) => unreachable!("it was run above"),
         }
     })?;
     deck.stop();
+    show(cli, &report)
+}
+
+fn show(cli: &Cli, report: &report::Report) -> anyhow::Result<()> {
     println!("\n{}", report.markdown());
     if let Some(file) = &cli.json {
-        std::fs::write(file, serde_json::to_vec_pretty(&report)?)?;
+        std::fs::write(file, serde_json::to_vec_pretty(report)?)?;
     }
     Ok(())
 }

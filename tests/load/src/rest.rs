@@ -68,6 +68,15 @@ impl Rest {
         all.await?
     }
 
+    /// Tokens with which proxies of workloads connect.
+    pub(crate) async fn workload_tokens(self, workloads: Vec<String>) -> anyhow::Result<Vec<String>> {
+        let token = move |workload: &String| {
+            let claims = json!({"mesh": "default", "workload": workload, "validFor": "24h"});
+            self.api.token("dataplane", &claims)
+        };
+        spawn_blocking(move || workloads.iter().map(token).collect::<anyhow::Result<Vec<_>>>()).await?
+    }
+
     /// How many resources a collection has.
     pub(crate) async fn total(self, collection: &str) -> anyhow::Result<u64> {
         let list = self.get(format!("{collection}?size=1")).await?;
