@@ -14,6 +14,7 @@ use runtime::serve::LastHeard;
 use store::{Revision, Snapshot};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::MAX_NACK_BACKOFF;
@@ -231,25 +232,15 @@ impl Stream {
         if let Err(end) = self.regenerate().await {
             return end;
         }
+        let mut retry = None;
+        // Whether there is something to send or to tell.
+        let mut is_news = true;
         loop {
-            if let Err(end) = drain(&self.context, &mut self.session, accepted) {
-                return end;
-            }
-            for response in self.session.pump() {
-                let sent = tokio::select! {
-                    sent = accepted.responses.send(Ok(response)) => sent,
-                    () = stop.cancelled() => return End::Stopping,
-                    () = replaced.cancelled() => return End::Replaced,
-                };
-                if sent.is_err() {
-                    let none = accepted.end(&self.context);
-                    return End::of_requests(&mut accepted.requests, || none.clone()).await;
+            if std::mem::replace(&mut is_news, true) {
+                if let Err(end) = self.tell(accepted, &stop, &replaced).await {
+                    return end;
                 }
-            }
-            self.report().await;
-            let retry = self.retry.at(&self.session);
-            if self.session.is_serving() {
-                self.ready().await;
+                retry = self.retry.at(&self.session);
             }
             tokio::select! {
                 request = accepted.requests.message() => {
@@ -258,8 +249,9 @@ impl Stream {
                     }
                 }
                 changed = self.mesh.changed() => match changed {
-                    Ok(()) => if let Err(end) = self.regenerate().await {
-                        return end;
+                    Ok(()) => match self.regenerate().await {
+                        Ok(is_other) => is_news = is_other,
+                        Err(end) => return end,
                     },
                     Err(_) => return End::Stopping,
                 },
@@ -269,6 +261,32 @@ impl Stream {
                 () = stop.cancelled() => return End::Stopping,
             }
         }
+    }
+
+    /// Reads what came, sends what is to be sent, and tells how the proxy stands.
+    async fn tell(
+        &mut self,
+        accepted: &mut Accepted,
+        stop: &CancellationToken,
+        replaced: &CancellationToken,
+    ) -> Result<(), End> {
+        drain(&self.context, &mut self.session, accepted)?;
+        for response in self.session.pump() {
+            let sent = tokio::select! {
+                sent = accepted.responses.send(Ok(response)) => sent,
+                () = stop.cancelled() => return Err(End::Stopping),
+                () = replaced.cancelled() => return Err(End::Replaced),
+            };
+            if sent.is_err() {
+                let none = accepted.end(&self.context);
+                return Err(End::of_requests(&mut accepted.requests, || none.clone()).await);
+            }
+        }
+        self.report().await;
+        if self.session.is_serving() {
+            self.ready().await;
+        }
+        Ok(())
     }
 
     /// Lets others be sent to a proxy that has its first configuration. A store that is away is tried again when
@@ -281,17 +299,23 @@ impl Stream {
         }
     }
 
-    /// Makes the configuration from the newest view. A Dataplane that is gone leaves the last one in place.
-    async fn regenerate(&mut self) -> Result<(), End> {
+    /// Makes the configuration from the newest view, if it is another one. A Dataplane that is gone leaves the last one
+    /// in place.
+    async fn regenerate(&mut self) -> Result<bool, End> {
         let context = Arc::clone(&self.context);
+        let state = Arc::clone(&self.mesh.borrow_and_update());
+        let stands = |state: &MeshState, made: Option<&mut Made>| {
+            let dataplane = state.snapshot.resource(&self.place.live.key);
+            dataplane.zip(made).is_some_and(|(dataplane, made)| made.stands(state, dataplane, &context))
+        };
+        if stands(&state, self.made.as_mut()) {
+            context.config.metrics.kept.inc();
+            return Ok(false);
+        }
         // What comes while waiting for the turn is in the view that is looked at then.
         let _turn = context.generators.acquire().await;
         let state = Arc::clone(&self.mesh.borrow_and_update());
-        let Some(dataplane) = state.snapshot.resource(&self.place.live.key) else { return Ok(()) };
-        if self.made.as_mut().is_some_and(|made| made.stands(&state, dataplane, &context)) {
-            context.config.metrics.kept.inc();
-            return Ok(());
-        }
+        let Some(dataplane) = state.snapshot.resource(&self.place.live.key) else { return Ok(false) };
         let stamp = credentials::stamp(&state.snapshot, dataplane.mesh());
         if stamp != self.stamp {
             let rechecked = context.credentials.recheck(&state.snapshot, self.token.as_deref(), dataplane);
@@ -300,7 +324,7 @@ impl Stream {
         }
         let identity = context.deps.identities.identity_of(&state.snapshot, dataplane);
         self.generate(&state, dataplane, identity);
-        Ok(())
+        Ok(true)
     }
 
     /// Makes the configuration anew if the proxy has another certificate now.
