@@ -41,6 +41,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     let mut metrics = Registry::with_prefix(METRICS);
     let kds_metrics = ::kds::Metrics::new(&mut metrics);
+    let guard = ::kds::Guard::new(config.kds.removal_guard, &mut metrics);
     let api_metrics = control_api::Metrics::new(&mut metrics);
     let mut foundation = Foundation::open(Parts {
         name: "global-cp",
@@ -60,7 +61,7 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     };
     if args.common.api_only {
         let snapshots = foundation.index().await?;
-        let served = Served { build, proxies: Arc::new(NoProxies), tls: None, metrics: api_metrics };
+        let served = Served { build, proxies: Arc::new(NoProxies), tls: None, guard, metrics: api_metrics };
         return api(foundation, config, snapshots, served, false).await;
     }
     let token = control_api::defaults::ensure(&foundation.store, &Plane::Global, &config.defaults).await?;
@@ -81,11 +82,12 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
         zone_auth: config.kds.zone_auth,
         instance: build.instance_id.clone(),
         metrics: kds_metrics,
+        guard: guard.clone(),
     };
     let kds_tls = tls.as_ref().map(|tls| Arc::clone(&tls.config));
     let admin = kds::spawn(&foundation.tasks, deps, listener, kds_tls)?;
     let proxies = Arc::new(ThroughZones::new(admin, snapshots.clone()));
-    let served = Served { build, proxies, tls, metrics: api_metrics };
+    let served = Served { build, proxies, tls, guard, metrics: api_metrics };
     api(foundation, config, snapshots, served, true).await
 }
 
@@ -102,6 +104,7 @@ struct Served {
     build: BuildInfo,
     proxies: Arc<dyn ProxyInspector>,
     tls: Option<ServerTls>,
+    guard: ::kds::Guard,
     metrics: control_api::Metrics,
 }
 
@@ -113,7 +116,7 @@ async fn api(
     served: Served,
     mesh_defaults: bool,
 ) -> anyhow::Result<()> {
-    let Served { build, proxies, tls, metrics } = served;
+    let Served { build, proxies, tls, guard, metrics } = served;
     let api = Api {
         store: Arc::clone(&foundation.store),
         snapshots,
@@ -123,6 +126,7 @@ async fn api(
         config_json: serde_json::to_value(&config)?,
         tls: tls.map(|tls| tls.config),
         mesh_defaults,
+        guard,
         metrics,
     };
     let handle = control_api::spawn(&foundation.tasks, config.api, api)?;

@@ -44,6 +44,8 @@ pub struct KdsConfig {
     pub zone_auth: ZoneAuth,
     /// The port's certificate.
     pub tls: TlsSection,
+    /// How much of what a zone has of a kind it may remove within a minute without a confirmation.
+    pub removal_guard: kds::Limits,
 }
 
 impl Default for KdsConfig {
@@ -53,6 +55,7 @@ impl Default for KdsConfig {
             port: 5685,
             zone_auth: ZoneAuth::default(),
             tls: TlsSection::default(),
+            removal_guard: kds::Limits::default(),
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Deps {
     pub instance: String,
     /// What is counted.
     pub metrics: kds::Metrics,
+    /// Holds mass removals by zones back.
+    pub guard: kds::Guard,
 }
 
 /// Serves KDS; answers the handle for questions to proxies.

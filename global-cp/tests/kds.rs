@@ -48,6 +48,7 @@ impl Global {
             zone_auth: ZoneAuth::Token,
             instance: "global-1".into(),
             metrics: kds::Metrics::default(),
+            guard: kds::Guard::default(),
         };
         global_cp::kds::spawn(&tasks, deps, listener, None).unwrap();
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();

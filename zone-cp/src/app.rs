@@ -51,6 +51,7 @@ fn now() -> Timestamp {
 async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     let mut metrics = Registry::with_prefix(METRICS);
     let kds_metrics = ::kds::Metrics::new(&mut metrics);
+    let guard = ::kds::Guard::new(config.zone.removal_guard, &mut metrics);
     let api_metrics = control_api::Metrics::new(&mut metrics);
     let link_metrics = kds::LinkMetrics::new(&mut metrics);
     let proxy_metrics = dp_server::Metrics::new(&mut metrics);
@@ -75,7 +76,8 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
     if args.common.api_only {
         let snapshots = foundation.index().await?;
         let proxies = StoredProxies::new(snapshots.clone(), &*config.zone.name);
-        let served = Served { plane, build, proxies: Arc::new(proxies), metrics: api_metrics };
+        let proxies = Arc::new(proxies);
+        let served = Served { plane, build, proxies, guard, metrics: api_metrics };
         return api(foundation, config, snapshots, served, None).await;
     }
     setup::only_zone(&foundation.store, &plane, now()).await?;
@@ -99,12 +101,13 @@ async fn serve(args: &RunArgs, config: Config) -> anyhow::Result<()> {
             snapshots: snapshots.clone(),
             proxies: Arc::clone(&proxies),
             metrics: kds_metrics,
+            guard: guard.clone(),
         };
         let states = kds::spawn(&foundation.tasks, link, deps);
         foundation.tasks.spawn("link metrics", OnExit::Ignore, link_metrics.follow(states));
     }
     let tls = foundation.tls("zone-cp", &config.dp_server.tls)?;
-    let served = Served { plane, build, proxies, metrics: api_metrics };
+    let served = Served { plane, build, proxies, guard, metrics: api_metrics };
     api(foundation, config, snapshots, served, tls).await
 }
 
@@ -152,6 +155,7 @@ struct Served {
     plane: Plane,
     build: BuildInfo,
     proxies: Arc<dyn ProxyInspector>,
+    guard: ::kds::Guard,
     metrics: control_api::Metrics,
 }
 
@@ -164,7 +168,7 @@ async fn api(
     tls: Option<ServerTls>,
 ) -> anyhow::Result<()> {
     let mesh_defaults = tls.is_some() && !served.plane.is_federated_zone();
-    let Served { plane, build, proxies, metrics } = served;
+    let Served { plane, build, proxies, guard, metrics } = served;
     let api = Api {
         store: Arc::clone(&foundation.store),
         snapshots,
@@ -174,6 +178,7 @@ async fn api(
         config_json: serde_json::to_value(&config)?,
         tls: tls.map(|tls| tls.config),
         mesh_defaults,
+        guard,
         metrics,
     };
     let handle = control_api::spawn(&foundation.tasks, config.api, api)?;

@@ -58,6 +58,8 @@ pub struct ZoneConfig {
     pub token_file: Option<PathBuf>,
     /// The zone token itself.
     pub token: Secret,
+    /// How much of a kind the global may remove within a minute without a confirmation in the zone.
+    pub removal_guard: kds::Limits,
 }
 
 impl Default for ZoneConfig {
@@ -70,6 +72,7 @@ impl Default for ZoneConfig {
             global_skip_verify: false,
             token_file: None,
             token: Secret::default(),
+            removal_guard: kds::Limits::default(),
         }
     }
 }

@@ -58,6 +58,8 @@ pub struct Deps {
     pub proxies: Arc<dyn ProxyInspector>,
     /// What is counted.
     pub metrics: kds::Metrics,
+    /// Holds mass removals by the global back.
+    pub guard: kds::Guard,
 }
 
 /// Whether the zone is in step with the global.

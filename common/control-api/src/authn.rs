@@ -53,25 +53,39 @@ const OPEN: [&str; 3] = ["/", "/docs", "/openapi.json"];
 /// Finds out who makes a request and passes it on with the [`User`], or answers 401.
 pub(crate) async fn authenticate(State(app): State<Shared>, mut request: Request, next: Next) -> Response {
     match user_of(&app, &request) {
-        Ok(user) => {
+        Ok((user, proof)) => {
             request.extensions_mut().insert(user);
+            request.extensions_mut().insert(proof);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
     }
 }
 
-fn user_of(app: &App, request: &Request) -> Result<User, Problem> {
+/// The token that a user was proven by, if by one.
+#[derive(Clone, Default)]
+pub(crate) struct Proof(Option<String>);
+
+impl Proof {
+    /// Whether the token was taken back since it was good. One that has merely expired was not.
+    pub(crate) fn is_taken_back(&self, app: &App) -> bool {
+        let Some(token) = &self.0 else { return false };
+        !matches!(bearer_of(app, token), Ok(_) | Err(TokenError::Expired(_)))
+    }
+}
+
+fn user_of(app: &App, request: &Request) -> Result<(User, Proof), Problem> {
     if app.config.localhost_is_admin && is_local_admin(request) {
         let admin = User::admin();
-        return Ok(User::authenticated(admin.name, admin.groups));
+        return Ok((User::authenticated(admin.name, admin.groups), Proof::default()));
     }
     let header = request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
     if let Some(token) = header.and_then(bearer) {
-        return bearer_of(app, token).map_err(|error| Problem::unauthenticated(error.to_string()));
+        let user = bearer_of(app, token).map_err(|error| Problem::unauthenticated(error.to_string()))?;
+        return Ok((user, Proof(Some(token.to_owned()))));
     }
     if app.config.allow_anonymous || OPEN.contains(&request.uri().path()) {
-        return Ok(User::anonymous());
+        return Ok((User::anonymous(), Proof::default()));
     }
     Err(Problem::unauthenticated("a user token is required: send it as \"Authorization: Bearer TOKEN\""))
 }

@@ -11,6 +11,7 @@ mod kubernetes;
 mod openapi;
 mod overview;
 mod read;
+mod removals;
 mod service_insights;
 mod system;
 mod tokens;
@@ -130,6 +131,10 @@ fn system() -> Vec<Endpoint> {
         Endpoint::at("/tokens/user")
             .post(tokens::user, "Issue a token for a person or program")
             .answers(Content::Text),
+        Endpoint::at("/withheld-removals")
+            .get(removals::list, "Mass removals by a peer that wait for a confirmation"),
+        Endpoint::at("/withheld-removals/{peer}/confirm")
+            .post(removals::confirm, "Carry out the removals of a peer that wait"),
         Endpoint::at("/openapi.json").get(openapi::document, "This description of the API"),
         Endpoint::at("/docs").get(openapi::page, "This description as a page").answers(Content::Html),
     ]

@@ -46,6 +46,8 @@ pub struct Api {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Whether a new mesh gets its signing key and default policies.
     pub mesh_defaults: bool,
+    /// Mass removals by peers that wait for a confirmation.
+    pub guard: kds::Guard,
     /// What is counted.
     pub metrics: Metrics,
 }

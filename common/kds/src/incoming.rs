@@ -1,6 +1,7 @@
 //! How what arrives is written: ownership is checked, labels that a peer must not choose are set, one bad
 //! resource is left out with its reason, and everything else is committed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kds_proto::envelope::{Content, Envelope};
@@ -10,6 +11,7 @@ use model::{Key, Kind, Labels, Payload, Resource, Timestamp, labels, validation}
 use store::{Expect, Op, Store, StoreError, Stored};
 
 use crate::client::Batch;
+use crate::guard::{Guard, is_judged};
 use crate::metrics::Metrics;
 
 /// Which side receives.
@@ -64,6 +66,7 @@ pub struct Receiver {
     store: Store,
     role: Role,
     metrics: Metrics,
+    guard: Guard,
 }
 
 /// Writes in one commit: etcd's limit for one transaction.
@@ -72,7 +75,18 @@ const COMMIT: usize = 128;
 impl Receiver {
     /// Writes into a store for one side.
     pub fn new(store: Store, role: Role, metrics: Metrics) -> Self {
-        Self { store, role, metrics }
+        Self { store, role, metrics, guard: Guard::default() }
+    }
+
+    /// With a guard that others can look into.
+    #[must_use]
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self { guard, ..self }
+    }
+
+    /// A new stream of the peer begins.
+    pub(crate) fn restart(&self) {
+        self.guard.restart(&self.role);
     }
 
     /// Which side receives.
@@ -101,9 +115,10 @@ impl Receiver {
                 Err(reason) => applied.rejected.push(format!("{}: {reason}", incoming.wire_name)),
             }
         }
-        for (name, mesh) in &batch.removed {
-            ops.extend(self.removal(&Key::new(batch.kind, mesh, name)).await?);
-        }
+        self.returned(batch);
+        let (removals, withheld) = self.removals(batch, now).await?;
+        ops.extend(removals);
+        applied.rejected.extend(withheld);
         applied.changed = ops.len();
         for ops in ops.chunks(COMMIT) {
             self.commit(ops.to_vec()).await?;
@@ -130,10 +145,34 @@ impl Receiver {
         Ok(())
     }
 
-    async fn removal(&self, key: &Key) -> Result<Option<Op>, StoreError> {
-        let current = self.store.get(key).await?;
-        let owned = current.filter(|stored| self.role.is_from_peer(key.kind, stored.resource.labels()));
-        Ok(owned.map(|stored| Op::Delete(key.clone(), Expect::At(stored.revision))))
+    /// Removals that waited are off for what is there again.
+    fn returned(&self, batch: &Batch) {
+        let there = batch.resources.iter().filter_map(|incoming| incoming.envelope.as_ref().ok());
+        let keys = there.map(|envelope| Key::new(batch.kind, &envelope.mesh, &envelope.name)).collect();
+        self.guard.returned(&self.role, &keys);
+    }
+
+    /// The removals of a batch that may be carried out, and why others may not yet.
+    async fn removals(&self, batch: &Batch, now: Timestamp) -> Result<(Vec<Op>, Option<String>), StoreError> {
+        let (mut ops, mut judged) = (Vec::new(), BTreeMap::new());
+        for (name, mesh) in &batch.removed {
+            let key = Key::new(batch.kind, mesh, name);
+            let Some(stored) = self.store.get(&key).await? else { continue };
+            let op = Op::Delete(key.clone(), Expect::At(stored.revision));
+            if is_judged(&self.role, &stored.resource) {
+                judged.insert(key, op);
+            } else if self.role.is_from_peer(batch.kind, stored.resource.labels()) {
+                ops.push(op);
+            }
+        }
+        let keys: BTreeSet<Key> = judged.keys().cloned().collect();
+        match self.guard.admit((&self.store, &self.role), batch.kind, &keys, now).await? {
+            Ok(()) => {
+                ops.extend(judged.into_values());
+                Ok((ops, None))
+            }
+            Err(reason) => Ok((ops, Some(reason))),
+        }
     }
 
     async fn prepare(
@@ -177,6 +216,29 @@ impl Receiver {
         let expect = current.map_or(Expect::Absent, |stored| Expect::At(stored.revision));
         Ok(Ok(Some(Op::Put(resource, expect))))
     }
+}
+
+/// Removes those of the keys that are the peer's; answers how many.
+pub(crate) async fn delete(
+    store: &Store,
+    role: &Role,
+    keys: impl Iterator<Item = &Key> + Send,
+) -> Result<usize, StoreError> {
+    let mut removed = 0;
+    for key in keys {
+        let current = store.get(key).await?;
+        let owned = current.filter(|stored| role.is_from_peer(key.kind, stored.resource.labels()));
+        let Some(stored) = owned else { continue };
+        match store.commit(vec![Op::Delete(key.clone(), Expect::At(stored.revision))]).await {
+            // Somebody writes it: it is not what the peer removed any more.
+            Err(StoreError::Conflict { .. }) => {}
+            done => {
+                done?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
 }
 
 /// A zone observes status itself: what it has is kept. The global takes the zone's.

@@ -5,6 +5,7 @@
 //! same [`ServerSession`] and [`ClientSession`] run on either side of either stream.
 
 mod client;
+mod guard;
 mod incoming;
 pub mod insight;
 mod metrics;
@@ -16,6 +17,7 @@ mod transport;
 pub mod view;
 
 pub use client::{Batch, ClientSession, Incoming};
+pub use guard::{Guard, Limits, Waiting};
 pub use incoming::{Applied, Receiver, Role};
 pub use metrics::{Metrics, OpenStream};
 pub use outgoing::{Outgoing, PublicKeyOf, held_versions};

@@ -77,6 +77,7 @@ pub async fn consume(
     requests: mpsc::Sender<DeltaDiscoveryRequest>,
     now: impl Fn() -> Timestamp + Send,
 ) -> Result<(), Status> {
+    receiver.restart();
     let role = receiver.role();
     let with_status = matches!(role, Role::Global { .. });
     let held = kinds.into_iter().map(|kind| {

@@ -219,7 +219,8 @@ impl KdsSyncService for Service {
     ) -> Result<Response<Self::ZoneToGlobalSyncStream>, Status> {
         let (caller, guard) = self.open(&request, Stream::ZoneToGlobal).await?;
         let role = Role::Global { zone: caller.zone.clone() };
-        let receiver = Receiver::new(Arc::clone(&self.deps.store), role, self.deps.metrics.clone());
+        let receiver = Receiver::new(Arc::clone(&self.deps.store), role, self.deps.metrics.clone())
+            .guarded(self.deps.guard.clone());
         let introduction = node(&caller.zone, env!("CARGO_PKG_VERSION"), &self.deps.instance, "{}");
         let session = ClientSession::new(introduction);
         let snapshot = Arc::clone(&self.deps.snapshots.borrow());

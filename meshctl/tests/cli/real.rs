@@ -52,6 +52,7 @@ impl Real {
             config_json: json!({}),
             tls: None,
             mesh_defaults: true,
+            guard: kds::Guard::default(),
             metrics: control_api::Metrics::default(),
         };
         let handle = control_api::spawn(&tasks, ApiConfig { port: 0, ..config }, api).unwrap();

@@ -113,7 +113,8 @@ async fn receive(
 ) -> Result<(), Status> {
     let session = ClientSession::new(node(&link.zone, VERSION, &link.instance, &link.config));
     let snapshot = Arc::clone(&deps.snapshots.borrow());
-    let receiver = Receiver::new(Arc::clone(&deps.store), Role::Zone, deps.metrics.clone());
+    let receiver =
+        Receiver::new(Arc::clone(&deps.store), Role::Zone, deps.metrics.clone()).guarded(deps.guard.clone());
     let (tx, rx) = mpsc::channel(QUEUE);
     let open = async {
         let responses = client.global_to_zone_sync(ReceiverStream::new(rx)).await?;

@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use model::{Kind, Scope};
 
+use crate::authn::Proof;
 use crate::problem::Problem;
 use crate::query::{Place, Query};
 
@@ -19,6 +20,8 @@ pub(crate) struct OverTls(pub(crate) bool);
 /// Who asks, and for what.
 pub(crate) struct Call {
     pub(crate) user: User,
+    /// What the user was proven by.
+    pub(crate) proof: Proof,
     pub(crate) query: Query,
     pub(crate) place: Place,
 }
@@ -30,6 +33,7 @@ impl<S: Sync> FromRequestParts<S> for Call {
         let tls = parts.extensions.get::<OverTls>().is_some_and(|tls| tls.0);
         Ok(Self {
             user: parts.extensions.get::<User>().cloned().unwrap_or_else(User::anonymous),
+            proof: parts.extensions.get::<Proof>().cloned().unwrap_or_default(),
             query: Query::of(&parts.uri),
             place: Place::of(&parts.uri, &parts.headers, tls),
         })

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{Answer, Call, Failure, kind_of};
 use crate::app::{App, Shared};
+use crate::authn::Proof;
 use crate::query::Filter;
 
 /// Resources that one part of the answer holds while the first ones are sent.
@@ -40,7 +41,7 @@ pub(super) async fn in_mesh(
     watch(&app, &call, kind, Some(&mesh), &format!("/meshes/{{mesh}}/{path}/_watch"))
 }
 
-fn watch(app: &App, call: &Call, kind: Kind, mesh: Option<&str>, route: &str) -> Answer {
+fn watch(app: &Shared, call: &Call, kind: Kind, mesh: Option<&str>, route: &str) -> Answer {
     if let Some(mesh) = mesh {
         App::require_mesh(&app.snapshot(), mesh)?;
     }
@@ -50,7 +51,8 @@ fn watch(app: &App, call: &Call, kind: Kind, mesh: Option<&str>, route: &str) ->
     let scope = Scoped { kind, mesh: mesh.map(str::to_owned), filter: Filter::of(kind, route, &call.query)? };
     let waiting = scope.all(&shown);
     let end = app.end.clone();
-    let watch = Watch { scope, snapshots, shown, waiting, is_synced: false, end };
+    let (app, proof) = (Shared::clone(app), call.proof.clone());
+    let watch = Watch { app, proof, scope, snapshots, shown, waiting, is_synced: false, end };
     let lines = stream::unfold(watch, |mut watch| async {
         let lines = watch.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(lines)), watch))
@@ -87,6 +89,8 @@ impl Scoped {
 }
 
 struct Watch {
+    app: Shared,
+    proof: Proof,
     scope: Scoped,
     snapshots: SnapshotReceiver,
     /// What the reader has seen, once `waiting` is sent.
@@ -108,7 +112,7 @@ struct Event<'a> {
 }
 
 impl Watch {
-    /// The next lines; `None` when the control plane ends.
+    /// The next lines; `None` when the control plane ends or the token of the reader is taken back.
     async fn next(&mut self) -> Option<Vec<u8>> {
         let mut lines = Vec::new();
         if !self.is_synced {
@@ -130,6 +134,9 @@ impl Watch {
                 changed = self.snapshots.changed() => changed.ok()?,
             }
             let newer = Arc::clone(&self.snapshots.borrow_and_update());
+            if newer.differs(&self.shown, Kind::GLOBAL_SECRET) && self.proof.is_taken_back(&self.app) {
+                return None;
+            }
             for key in self.scope.changed(&self.shown, &newer) {
                 match (self.scope.find(&self.shown, &key), self.scope.find(&newer, &key)) {
                     (None, new) => write(&mut lines, "ADDED", new),

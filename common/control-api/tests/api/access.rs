@@ -96,6 +96,10 @@ async fn a_revoked_token_is_refused() {
     let key = signer(&server).await;
     let issued = issue(&key, "1", &claims, SystemTime::now().into(), Duration::from_secs(60)).unwrap();
     assert_eq!(remote(&server, "GET", "/meshes", Some(&issued.token), "").await.status, StatusCode::OK);
+    let bearer = format!("Bearer {}", issued.token);
+    let watch = request("GET", "/meshtimeouts/_watch").header("authorization", bearer);
+    let watch = server.open(watch.body(Body::empty()).unwrap(), REMOTE).await;
+    assert_eq!(watch.status(), StatusCode::OK);
     // The list of ids, in base64.
     let data = {
         let id = model::spec::Secret { data: Some(issued.id.into_bytes()) };
@@ -108,6 +112,10 @@ async fn a_revoked_token_is_refused() {
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
     let answer = remote(&server, "GET", "/meshes", Some(&issued.token), "").await;
     assert!(answer.json()["detail"].as_str().unwrap().contains("revoked"), "{}", answer.text);
+    // What it had open ends.
+    let end = axum::body::to_bytes(watch.into_body(), usize::MAX);
+    let lines = tokio::time::timeout(Duration::from_secs(20), end).await.unwrap().unwrap();
+    assert!(lines.ends_with(b"{\"type\":\"SYNCED\"}\n"), "{lines:?}");
 }
 
 #[tokio::test]
@@ -300,4 +308,18 @@ async fn what_is_described_is_served() {
             assert!(!unknown, "{method} {path}: {}", answer.status());
         }
     }
+}
+
+#[tokio::test]
+async fn removals_that_wait_are_shown_and_confirmed_by_administrators() {
+    let (server, admin) = started().await;
+    let shown = remote(&server, "GET", "/withheld-removals", Some(&admin), "").await;
+    assert_eq!(shown.json(), json!({"total": 0, "items": []}));
+    let path = "/withheld-removals/east/confirm";
+    let answer = remote(&server, "POST", path, Some(&admin), "").await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    assert!(answer.json()["detail"].as_str().unwrap().contains("east"), "{}", answer.text);
+    let key = signer(&server).await;
+    let ann = token(&key, "1", "ann", &[], Duration::ZERO);
+    assert_eq!(remote(&server, "POST", path, Some(&ann), "").await.status, StatusCode::FORBIDDEN);
 }

@@ -63,6 +63,7 @@ pub(crate) async fn api(store: &Store, tasks: &Tasks, plane: Plane, proxies: Arc
         config_json: serde_json::json!({"some": "config"}),
         tls: None,
         mesh_defaults: true,
+        guard: kds::Guard::default(),
         metrics: control_api::Metrics::default(),
     }
 }
@@ -95,17 +96,19 @@ impl Server {
 
     /// The answer to a request without a body of the local administrator, its body unread.
     pub(crate) async fn stream_of(&self, method: &str, path: &str) -> axum::response::Response {
-        let mut request = request(method, path).body(Body::empty()).unwrap();
-        let peer: SocketAddr = LOCAL.parse().unwrap();
+        self.open(request(method, path).body(Body::empty()).unwrap(), LOCAL).await
+    }
+
+    /// The answer to a request, its body unread.
+    pub(crate) async fn open(&self, request: Request<Body>, peer: &str) -> axum::response::Response {
+        let mut request = request;
+        let peer: SocketAddr = peer.parse().unwrap();
         request.extensions_mut().insert(ConnectInfo(peer));
         self.router.clone().oneshot(request).await.unwrap()
     }
 
     pub(crate) async fn send(&self, request: Request<Body>, peer: &str) -> Answer {
-        let mut request = request;
-        let peer: SocketAddr = peer.parse().unwrap();
-        request.extensions_mut().insert(ConnectInfo(peer));
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.open(request, peer).await;
         let (parts, body) = response.into_parts();
         let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
         Answer { status: parts.status, headers: parts.headers, text }
