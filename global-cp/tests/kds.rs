@@ -18,6 +18,7 @@ use runtime::{OnExit, Tasks};
 use store::{Expect, MemoryStore, Op, Store};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
@@ -272,6 +273,48 @@ async fn a_token_that_is_taken_back_ends_its_streams_and_no_others() {
     global.store.commit(vec![Op::Delete(key, Expect::Any)]).await.unwrap();
     assert_eq!(other.requests.message().await.unwrap_err().code(), Code::Unauthenticated);
     global.tasks.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_ends_its_stream_only_also_when_it_is_small_on_the_wire() {
+    let global = Global::start().await;
+    let mut other = global.offer("west", "b").await.unwrap();
+    for compressed in [false, true] {
+        let mut client = KdsSyncServiceClient::new(global.channel.clone());
+        if compressed {
+            client = client.send_compressed(CompressionEncoding::Gzip);
+        }
+        let (tx, rx) = mpsc::channel(8);
+        let request = global.request("east", "a", ReceiverStream::new(rx));
+        let mut requests = client.zone_to_global_sync(request).await.unwrap().into_inner();
+        for _ in Kind::zone_to_global() {
+            requests.message().await.unwrap().expect("a request for each kind");
+        }
+        let bomb = DeltaDiscoveryResponse { nonce: "0".repeat(3 * kds::MAX_MESSAGE), ..Default::default() };
+        tx.send(bomb).await.unwrap();
+        let end = requests.message().await.unwrap_err();
+        assert!(matches!(end.code(), Code::OutOfRange | Code::ResourceExhausted), "{compressed}: {end}");
+    }
+    let answer = other.send(Kind::MESH_ZONE_ADDRESS.name, vec![address("a", "zone", "default")]).await;
+    assert_eq!(answer.error_detail, None);
+    global.tasks.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_zone_that_flaps_is_served_each_time_and_costs_the_others_nothing() {
+    let global = Global::start().await;
+    let mut other = global.offer("west", "b").await.unwrap();
+    for _ in 0..50 {
+        let first = subscribe(Kind::MESH.name, Some("east"));
+        let (_tx, mut stream) = global.ask("east", "a", Some(first)).await.unwrap();
+        assert_eq!(stream.message().await.unwrap().unwrap().resources.len(), 1);
+    }
+    let answer = other.send(Kind::MESH_ZONE_ADDRESS.name, vec![address("a", "zone", "default")]).await;
+    assert_eq!(answer.error_detail, None);
+    global.tasks.shutdown(Duration::from_secs(5)).await;
+    let stored = global.store.get(&Key::global(Kind::ZONE_INSIGHT, "east")).await.unwrap().unwrap();
+    let insight = stored.resource.spec::<ZoneInsight>().unwrap();
+    assert!(insight.subscriptions.len() <= 10, "few are kept: {}", insight.subscriptions.len());
 }
 
 #[tokio::test]

@@ -135,3 +135,20 @@ fn a_peer_that_claims_to_hold_what_is_not_there_is_told() {
     assert_eq!(names(&sent), ["policy-0"]);
     assert!(sent[0].removed_resources.contains(&"gone.default".to_owned()));
 }
+
+#[test]
+fn a_peer_that_does_not_answer_skips_the_states_between() {
+    let mut newest = view(&View::default(), 0..1, 0);
+    let mut session = session(Arc::clone(&newest));
+    let nonce = session.request(request(""))[0].nonce.clone();
+    for padding in 1..100 {
+        newest = view(&newest, 0..1, padding);
+        assert!(session.advance(Arc::clone(&newest)).is_empty(), "nothing piles up");
+    }
+    let sent = session.request(request(&nonce));
+    assert_eq!((sent.len(), names(&sent)), (1, vec!["policy-0"]));
+    let bytes = &sent[0].resources[0].resource.as_ref().expect("a body").value;
+    assert!(bytes.windows(99).any(|part| part == "x".repeat(99).as_bytes()), "the newest of all");
+    let nonce = sent[0].nonce.clone();
+    assert!(session.request(request(&nonce)).is_empty());
+}
