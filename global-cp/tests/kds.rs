@@ -26,6 +26,7 @@ struct Global {
     tasks: Tasks,
     store: Store,
     key: SigningKey,
+    address: std::net::SocketAddr,
     channel: Channel,
 }
 
@@ -53,7 +54,7 @@ impl Global {
         };
         global_cp::kds::spawn(&tasks, deps, listener, None).unwrap();
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { tasks, store, key, channel }
+        Self { tasks, store, key, address, channel }
     }
 
     fn token(&self, zone: &str) -> String {
@@ -315,6 +316,39 @@ async fn a_zone_that_flaps_is_served_each_time_and_costs_the_others_nothing() {
     let stored = global.store.get(&Key::global(Kind::ZONE_INSIGHT, "east")).await.unwrap().unwrap();
     let insight = stored.resource.spec::<ZoneInsight>().unwrap();
     assert!(insight.subscriptions.len() <= 10, "few are kept: {}", insight.subscriptions.len());
+}
+
+#[tokio::test]
+async fn a_large_first_answer_passes_a_small_window() {
+    const COUNT: usize = 20;
+    let mut global = Global::start().await;
+    for number in 0..COUNT {
+        let key = Key::new(Kind::SECRET, "default", &format!("large-{number}"));
+        let secret = Secret { data: Some(vec![b'x'; 400_000]) };
+        let secret = Resource::builder(key).spec(&secret).label(labels::ORIGIN, "global").build();
+        global.store.commit(vec![Op::create(secret)]).await.unwrap();
+    }
+    let narrow = Channel::from_shared(format!("http://{}", global.address)).unwrap();
+    let narrow = narrow.initial_stream_window_size(65_535).initial_connection_window_size(65_535);
+    global.channel = narrow.connect().await.unwrap();
+    let first = subscribe(Kind::SECRET.name, Some("east"));
+    let (tx, rx) = mpsc::channel(8);
+    tx.send(first).await.unwrap();
+    let request = global.request("east", "a", ReceiverStream::new(rx));
+    let mut client =
+        KdsSyncServiceClient::new(global.channel.clone()).max_decoding_message_size(kds::MAX_MESSAGE);
+    let mut stream = client.global_to_zone_sync(request).await.unwrap().into_inner();
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < COUNT {
+        let response = stream.message().await.unwrap().expect("all of them");
+        seen.extend(response.resources.iter().map(|resource| resource.name.clone()));
+        let answer = DeltaDiscoveryRequest {
+            response_nonce: response.nonce,
+            ..subscribe(Kind::SECRET.name, Some("east"))
+        };
+        tx.send(answer).await.unwrap();
+    }
+    global.tasks.shutdown(Duration::from_secs(5)).await;
 }
 
 #[tokio::test]
