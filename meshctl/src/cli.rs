@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, completion, config, delete, diff, explain, export, generate, get, inspect, status,
+    apply, completion, config, delete, diff, explain, export, generate, get, inspect, removals, status,
 };
 use crate::server::ServerArgs;
 
@@ -57,6 +57,9 @@ pub(crate) enum Command {
     /// Show zones and proxies, and what is not in sync and why.
     #[command(after_help = status::EXAMPLES)]
     Status(status::Args),
+    /// Show and confirm mass removals that wait.
+    #[command(subcommand, after_help = removals::EXAMPLES)]
+    Removals(removals::Command),
     /// Issue tokens.
     #[command(subcommand, after_help = generate::EXAMPLES)]
     Generate(generate::Command),

@@ -10,6 +10,7 @@ pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod get;
 pub(crate) mod inspect;
+pub(crate) mod removals;
 pub(crate) mod status;
 pub(crate) mod version;
 
@@ -33,6 +34,7 @@ pub(crate) async fn run(cli: Cli, terminal: &mut Terminal, now: Timestamp) -> Re
         Command::Inspect(command) => {
             inspect::run(command, &mut server.client(terminal)?, terminal, now).await
         }
+        Command::Removals(command) => removals::run(command, &mut server.client(terminal)?, terminal).await,
         Command::Status(args) => status::run(args, &mut server.client(terminal)?, terminal, now).await,
         Command::Generate(command) => generate::run(command, &mut server.client(terminal)?, terminal).await,
         Command::Config(command) => config::run(command, &server, terminal).await,

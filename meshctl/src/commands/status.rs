@@ -6,6 +6,7 @@ use std::io::Write;
 
 use model::Timestamp;
 
+use super::removals;
 use super::version::Index;
 use crate::client::Client;
 use crate::document::{self, Format};
@@ -57,7 +58,9 @@ async fn collect(client: &mut Client, now: Timestamp) -> Result<Report, Error> {
         .iter()
         .map(|proxy| overview::read("dataplanes/_overview", proxy))
         .collect::<Result<_, _>>()?;
-    Ok(report::of(client.address().to_string(), index, &zones, &proxies, now))
+    let mut report = report::of(client.address().to_string(), index, &zones, &proxies, now);
+    report.not_in_sync.extend(removals::waiting(client).await?.iter().map(report::removals));
+    Ok(report)
 }
 
 fn write(out: &mut dyn Write, report: &Report, now: Timestamp) -> Result<(), Error> {

@@ -32,6 +32,23 @@ fn populated() -> Fake {
 }
 
 #[tokio::test]
+async fn removals_that_wait_are_shown_and_confirmed() {
+    let (cp, home) = (Fake::start(), Home::new());
+    assert!(home.ok(&format!("removals list {}", cp.flag())).await.contains("No removals wait"));
+    let removed = json!([{"type": "MeshService", "mesh": "default", "name": "web"}]);
+    let waiting = json!({"total": 1, "items": [{"peer": "east", "resources": removed}]});
+    cp.play("GET /withheld-removals", 200, &waiting.to_string());
+    cp.play("POST /withheld-removals/east/confirm", 200, r#"{"removed": 1}"#);
+    let out = home.ok(&format!("removals list {}", cp.flag())).await;
+    let row: Vec<_> = out.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+    assert_eq!(row, ["east", "MeshService", "default", "web"], "{out}");
+    let out = home.ok(&format!("status {}", cp.flag())).await;
+    assert!(out.contains("zone east: 1 removals wait"), "{out}");
+    let out = home.ok(&format!("removals confirm east {}", cp.flag())).await;
+    assert!(out.contains("1 resources of east removed"), "{out}");
+}
+
+#[tokio::test]
 async fn status_tells_what_is_not_in_sync() {
     let (cp, home) = (populated(), Home::new());
     let out = home.ok(&format!("status {}", cp.flag())).await;

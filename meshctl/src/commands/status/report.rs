@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::Timestamp;
 use serde::Serialize;
 
+use crate::commands::removals::Waiting;
 use crate::commands::version::Index;
 use crate::overview::{Counts, DataplaneOverview, Insight, Presence, ZoneOverview};
 use crate::when;
@@ -86,6 +87,19 @@ pub(super) fn of(
         zones: zones.collect(),
         proxies: groups.into_values().collect(),
         not_in_sync,
+    }
+}
+
+/// Removals that wait.
+pub(super) fn removals(waiting: &Waiting) -> Finding {
+    let Waiting { peer, resources } = waiting;
+    let what = if peer == "global" { peer.clone() } else { format!("zone {peer}") };
+    let count = resources.len();
+    Finding {
+        what,
+        why: format!(
+            "{count} removals wait: see `meshctl removals list`, and confirm them or bring back what is gone"
+        ),
     }
 }
 
