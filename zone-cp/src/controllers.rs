@@ -4,14 +4,21 @@
 //! Between the index and the store. Each controller is a function that edits a plan and sees what those before it
 //! want; nothing runs on a timer but the end of a grace period. Planning what is already there writes nothing, so
 //! several instances may run: the first commit counts, the others plan again.
+//!
+//! A change is planned as far as it reaches: an index of the snapshot leads from its keys to a [`scope::Scope`], and
+//! controllers plan what is in it. What they want there is what a pass over the whole mesh would.
 
-mod affected;
 mod destinations;
+mod filed;
 mod generated;
 mod identities;
+mod index;
+mod memory;
+mod names;
 mod plan;
 mod proxies;
 mod runner;
+mod scope;
 mod services;
 mod vips;
 
@@ -24,13 +31,19 @@ use model::labels::Plane;
 use model::{Key, Kind, Timestamp};
 use runtime::{OnExit, Tasks};
 use store::index::SnapshotReceiver;
-use store::{Op, Snapshot, Store};
+use store::{Snapshot, Store};
 
 pub use vips::{Range, VipRanges};
 
 use crate::identity::Clock;
+use index::Index;
 use plan::Plan;
 use proxies::Proxies;
+use scope::Scope;
+
+/// Kinds with addresses and hostnames, in the order in which they get them.
+const DESTINATIONS: [Kind; 3] =
+    [Kind::MESH_SERVICE, Kind::MESH_EXTERNAL_SERVICE, Kind::MESH_MULTI_ZONE_SERVICE];
 
 /// How long what has lost its last user is kept, as the peer does.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(3600);
@@ -65,25 +78,30 @@ pub fn spawn(tasks: &Tasks, store: Store, snapshots: SnapshotReceiver, settings:
     });
 }
 
-/// The writes that bring one mesh to what follows from its resources, and when to look again at the latest. A mesh
-/// that is not there is left alone: it may just not have arrived yet.
-pub fn plan_mesh(
-    snapshot: &Snapshot,
-    mesh: &str,
-    settings: &Settings,
+/// What a part of a mesh is to be; `None` where the mesh is not there: it may just not have arrived yet. `index` is
+/// that of the snapshot.
+fn plan_scope<'a>(
+    snapshot: &'a Snapshot,
+    index: &'a Index,
+    mesh: &'a str,
+    scope: &Scope,
+    settings: &'a Settings,
     now: Timestamp,
-) -> (Vec<Op>, Option<Timestamp>) {
-    if snapshot.get(&Key::global(Kind::MESH, mesh)).is_none() {
-        return (Vec::new(), None);
-    }
+) -> Option<Plan<'a>> {
+    snapshot.get(&Key::global(Kind::MESH, mesh))?;
     let mut plan = Plan::new(snapshot, mesh, &settings.plane, now);
-    let proxies = Proxies::new(&plan);
-    identities::identities(&mut plan, settings.deletion_grace);
-    generated::mesh_services(&mut plan, &proxies, settings.deletion_grace);
-    generated::workloads(&mut plan, &proxies);
-    services::mesh_services(&mut plan, &proxies);
-    services::multi_zone_services(&mut plan);
-    destinations::addresses(&mut plan, &settings.vip_ranges);
-    destinations::hostnames(&mut plan);
-    (plan.ops(), plan.wake())
+    let proxies = Proxies::new(snapshot, mesh, &index.proxies);
+    if scope.identities {
+        identities::identities(&mut plan, settings.deletion_grace);
+    }
+    generated::mesh_services(&mut plan, &proxies, &scope.services, settings.deletion_grace);
+    generated::workloads(&mut plan, &proxies, &scope.services);
+    services::mesh_services(&mut plan, &proxies, &scope.services);
+    services::multi_zone_services(&mut plan, &scope.multi_zone);
+    let mut claims = index.claims.clone();
+    let touched = claims.advance(snapshot, plan.snapshot());
+    let destinations: Vec<_> = destinations::in_order(&plan, &scope.destinations, &touched);
+    destinations::addresses(&mut plan, &destinations, &settings.vip_ranges, &mut claims.taken);
+    destinations::hostnames(&mut plan, &destinations, &claims.names);
+    Some(plan)
 }

@@ -1,6 +1,5 @@
 //! Hostnames of destinations, as HostnameGenerators give them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::spec::{
@@ -108,61 +107,56 @@ pub struct Hostnames {
     pub generators: Vec<HostnameGeneratorStatus>,
 }
 
-/// Gives the destinations of one mesh their hostnames. Generators go one after the other: a zone's own first, then
-/// older ones, then by name; within one, older destinations first. A hostname belongs to the first that gets it.
-/// Destinations that no generator selects are not in the answer.
-pub fn assign<'a>(
-    generators: impl IntoIterator<Item = &'a Arc<Resource>>,
-    destinations: impl IntoIterator<Item = &'a Arc<Resource>>,
-) -> BTreeMap<Key, Hostnames> {
-    let mut generators: Vec<_> = generators.into_iter().collect();
+/// Generators that can be read, in the order in which they give hostnames: a zone's own first, then older ones, then
+/// by name. Within one, older destinations go first; a hostname belongs to the first that gets it.
+pub fn in_order<'a>(generators: impl IntoIterator<Item = &'a Arc<Resource>>) -> Vec<Arc<Resource>> {
+    let readable = |generator: &Resource| {
+        generator.spec::<HostnameGenerator>().is_ok_and(|generator| generator.extension.is_none())
+    };
     let foreign = |generator: &Resource| generator.label(labels::ORIGIN) == Some("global");
-    generators.sort_by_key(|generator| (foreign(generator), generator.created(), generator.key().clone()));
-    let mut destinations: Vec<_> = destinations.into_iter().collect();
-    destinations.sort_by(|a, b| (a.created(), a.key()).cmp(&(b.created(), b.key())));
-    let mut owners: BTreeMap<String, &Key> = BTreeMap::new();
-    let mut assigned: BTreeMap<Key, Hostnames> = BTreeMap::new();
-    for generator in generators {
-        let Ok(spec) = generator.spec::<HostnameGenerator>() else { continue };
-        if spec.extension.is_some() {
-            continue;
-        }
-        for destination in &destinations {
-            if selector(spec, destination.kind()).is_some_and(|selector| selector.selects(destination)) {
-                let hostnames = assigned.entry(destination.key().clone()).or_default();
-                give(generator, &spec.template, destination, &mut owners, hostnames);
-            }
-        }
-    }
-    assigned
+    let mut ordered: Vec<_> =
+        generators.into_iter().filter(|generator| readable(generator)).cloned().collect();
+    ordered.sort_by_key(|generator| (foreign(generator), generator.created(), generator.key().clone()));
+    ordered
 }
 
-fn give<'a>(
-    generator: &Resource,
-    template: &str,
-    destination: &'a Resource,
-    owners: &mut BTreeMap<String, &'a Key>,
-    hostnames: &mut Hostnames,
-) {
-    let by = HostnameGeneratorRef { core_name: generator.name().into() };
-    let condition = match render(template, destination) {
-        Err(error) => Condition::new(GENERATED, false, "TemplateError", error.to_string()),
-        Ok(hostname) => {
-            let owner = *owners.entry(hostname.clone()).or_insert(destination.key());
-            if owner == destination.key() {
-                if hostnames.addresses.iter().all(|held| held.hostname != hostname) {
-                    let by = by.clone();
-                    let address = Address { hostname, origin: ORIGIN.into(), hostname_generator_ref: by };
-                    hostnames.addresses.push(address);
+/// The hostname that a generator wants to give a destination; `None` when it does not select it.
+pub fn rendered(generator: &Resource, destination: &Resource) -> Option<Result<String, TemplateError>> {
+    let spec = generator.spec::<HostnameGenerator>().ok()?;
+    let selector = selector(spec, destination.kind())?;
+    selector.selects(destination).then(|| render(&spec.template, destination))
+}
+
+/// What generators, in their order, give a destination. `owner` tells to whom a hostname belongs.
+pub fn given<'a>(
+    generators: impl IntoIterator<Item = &'a Arc<Resource>>,
+    destination: &Resource,
+    owner: impl Fn(&str) -> Option<&'a Key>,
+) -> Hostnames {
+    let mut hostnames = Hostnames::default();
+    for generator in generators {
+        let Some(rendered) = rendered(generator, destination) else { continue };
+        let by = HostnameGeneratorRef { core_name: generator.name().into() };
+        let condition = match rendered {
+            Err(error) => Condition::new(GENERATED, false, "TemplateError", error.to_string()),
+            Ok(hostname) => match owner(&hostname).filter(|owner| *owner != destination.key()) {
+                Some(owner) => {
+                    Condition::new(GENERATED, false, "Collision", format!("{hostname} belongs to {owner}"))
                 }
-                Condition::new(GENERATED, true, GENERATED, "")
-            } else {
-                Condition::new(GENERATED, false, "Collision", format!("{hostname} belongs to {owner}"))
-            }
-        }
-    };
-    let status = HostnameGeneratorStatus { hostname_generator_ref: by, conditions: vec![condition] };
-    hostnames.generators.push(status);
+                None => {
+                    if hostnames.addresses.iter().all(|held| held.hostname != hostname) {
+                        let by = by.clone();
+                        let address = Address { hostname, origin: ORIGIN.into(), hostname_generator_ref: by };
+                        hostnames.addresses.push(address);
+                    }
+                    Condition::new(GENERATED, true, GENERATED, "")
+                }
+            },
+        };
+        let status = HostnameGeneratorStatus { hostname_generator_ref: by, conditions: vec![condition] };
+        hostnames.generators.push(status);
+    }
+    hostnames
 }
 
 #[cfg(test)]
@@ -202,31 +196,32 @@ mod tests {
     }
 
     #[test]
-    fn a_hostname_belongs_to_the_first_and_the_zone_s_own_generator_goes_first() {
-        let services = [service("new", 1), service("old", 2)];
+    fn the_zone_s_own_generator_goes_first_and_a_taken_hostname_is_not_given() {
         let generators = [
             generator("a", "global", "{{ .Name }}.mesh"),
             generator("b", "global", "same.mesh"),
             generator("c", "zone", "old.mesh"),
         ];
-        let assigned = assign(&generators, &services);
-        let names = |name: &str| -> Vec<String> {
-            let key = Key::new(Kind::MESH_SERVICE, "default", name);
-            assigned[&key].addresses.iter().map(|address| address.hostname.clone()).collect()
+        let ordered = in_order(generators.iter().rev());
+        let names: Vec<_> = ordered.iter().map(|generator| generator.name()).collect();
+        assert_eq!(names, ["c", "a", "b"]);
+        let (new, old) = (service("new", 1), service("old", 2));
+        let owner = |hostname: &str| if hostname == "new.mesh" { Some(new.key()) } else { Some(old.key()) };
+        let of = |service: &Resource| {
+            let given = given(&ordered, service, owner);
+            let hostnames: Vec<_> = given.addresses.into_iter().map(|address| address.hostname).collect();
+            let reasons: Vec<_> = given
+                .generators
+                .into_iter()
+                .map(|status| (status.hostname_generator_ref.core_name, status.conditions[0].reason.clone()))
+                .collect();
+            (hostnames.join(" "), format!("{reasons:?}"))
         };
-        assert_eq!(names("old"), ["old.mesh", "same.mesh"]);
-        assert_eq!(names("new"), ["new.mesh"]);
-        let new = &assigned[&Key::new(Kind::MESH_SERVICE, "default", "new")];
-        let reasons: Vec<_> = new
-            .generators
-            .iter()
-            .map(|status| {
-                (status.hostname_generator_ref.core_name.as_str(), status.conditions[0].reason.as_str())
-            })
-            .collect();
-        assert_eq!(reasons, [("c", "Collision"), ("a", "Generated"), ("b", "Collision")]);
-        let mut reversed = generators.clone();
-        reversed.reverse();
-        assert_eq!(assign(&reversed, services.iter().rev()), assigned);
+        let (hostnames, reasons) = of(&old);
+        assert_eq!(hostnames, "old.mesh same.mesh", "two generators give the first, and it is told once");
+        assert_eq!(reasons, r#"[("c", "Generated"), ("a", "Generated"), ("b", "Generated")]"#);
+        let (hostnames, reasons) = of(&new);
+        assert_eq!(hostnames, "new.mesh");
+        assert_eq!(reasons, r#"[("c", "Collision"), ("a", "Generated"), ("b", "Collision")]"#);
     }
 }

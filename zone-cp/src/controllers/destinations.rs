@@ -1,12 +1,15 @@
 //! Virtual addresses and hostnames of destinations: the same for the three kinds of them.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use model::hostnames::{self, Hostnames};
+use model::hostnames::Hostnames;
 use model::payload::Typed;
 use model::spec::{MeshExternalServiceStatus, MeshMultiZoneServiceStatus, MeshServiceStatus, Vip};
-use model::{Kind, Resource};
+use model::{Key, Kind, Resource};
 
+use super::DESTINATIONS;
+use super::names::Names;
 use super::plan::Plan;
 use super::vips::{Range, Taken, VipRanges};
 
@@ -53,62 +56,75 @@ impl Destination for MeshExternalServiceStatus {
     }
 }
 
+/// Calls a function with the type of status that destinations of a kind have.
+macro_rules! of_kind {
+    ($kind:expr, $function:ident($($argument:expr),*)) => {
+        if $kind == Kind::MESH_SERVICE {
+            $function::<MeshServiceStatus>($($argument),*)
+        } else if $kind == Kind::MESH_EXTERNAL_SERVICE {
+            $function::<MeshExternalServiceStatus>($($argument),*)
+        } else {
+            $function::<MeshMultiZoneServiceStatus>($($argument),*)
+        }
+    };
+}
+
 fn status_of<T: Destination>(resource: &Resource) -> T {
     resource.status::<T>().cloned().unwrap_or_default()
 }
 
-/// Wants a virtual address for every destination that has none of its own.
-pub(crate) fn addresses(plan: &mut Plan<'_>, ranges: &VipRanges) {
-    let mut taken = Taken::default();
-    hold::<MeshServiceStatus>(plan, Kind::MESH_SERVICE, &mut taken);
-    hold::<MeshExternalServiceStatus>(plan, Kind::MESH_EXTERNAL_SERVICE, &mut taken);
-    hold::<MeshMultiZoneServiceStatus>(plan, Kind::MESH_MULTI_ZONE_SERVICE, &mut taken);
-    let (service, external, multi) =
-        (ranges.mesh_service, ranges.mesh_external_service, ranges.mesh_multi_zone_service);
-    allocate::<MeshServiceStatus>(plan, Kind::MESH_SERVICE, service, &mut taken);
-    allocate::<MeshExternalServiceStatus>(plan, Kind::MESH_EXTERNAL_SERVICE, external, &mut taken);
-    allocate::<MeshMultiZoneServiceStatus>(plan, Kind::MESH_MULTI_ZONE_SERVICE, multi, &mut taken);
-}
-
-/// Notes the addresses that are in use, in every mesh: a proxy of one mesh may share a machine with another's.
-fn hold<T: Destination>(plan: &Plan<'_>, kind: Kind, taken: &mut Taken) {
-    for resource in plan.snapshot().kind(kind) {
-        for vip in status_of::<T>(resource).vips() {
-            taken.hold(&vip.ip, resource);
-        }
+/// The virtual addresses that a destination says it has.
+pub(crate) fn vips(destination: &Resource) -> Vec<IpAddr> {
+    fn of<T: Destination>(destination: &Resource) -> Vec<IpAddr> {
+        let status = destination.status::<T>().ok();
+        status.map(T::vips).unwrap_or_default().iter().filter_map(|vip| vip.ip.parse().ok()).collect()
     }
+    of_kind!(destination.kind(), of(destination))
 }
 
-fn allocate<T: Destination>(plan: &mut Plan<'_>, kind: Kind, range: Range, taken: &mut Taken) {
-    for resource in plan.list(kind) {
-        let mut status = status_of::<T>(&resource);
-        if status.vips().iter().any(|vip| taken.is_held_by(&vip.ip, &resource)) {
-            continue;
-        }
-        let Some(ip) = taken.allocate(range, &resource) else {
-            tracing::warn!(destination = %resource.key(), %range, "no virtual address is left");
-            continue;
-        };
-        status.set_vip(Vip { ip: ip.to_string() });
-        plan.put_status(&resource, &status);
-    }
+/// The destinations of the plan's mesh that either set names and that are there, in the order in which they get
+/// addresses.
+pub(crate) fn in_order(plan: &Plan<'_>, some: &BTreeSet<Key>, others: &BTreeSet<Key>) -> Vec<Key> {
+    let keys = some.union(others).filter(|key| *key.mesh == *plan.mesh && plan.snapshot().get(key).is_some());
+    let mut keys: Vec<_> = keys.cloned().collect();
+    keys.sort_by_key(|key| DESTINATIONS.iter().position(|kind| *kind == key.kind));
+    keys
 }
 
-/// Wants the hostnames that the generators give.
-pub(crate) fn hostnames(plan: &mut Plan<'_>) {
-    let generators: Vec<Arc<Resource>> = plan.snapshot().kind(Kind::HOSTNAME_GENERATOR).cloned().collect();
-    let kinds = [Kind::MESH_SERVICE, Kind::MESH_EXTERNAL_SERVICE, Kind::MESH_MULTI_ZONE_SERVICE];
-    let destinations: Vec<_> = kinds.into_iter().flat_map(|kind| plan.list(kind)).collect();
-    let mut assigned = hostnames::assign(&generators, &destinations);
-    for resource in &destinations {
-        let hostnames = assigned.remove(resource.key()).unwrap_or_default();
-        if resource.kind() == Kind::MESH_SERVICE {
-            name::<MeshServiceStatus>(plan, resource, hostnames);
-        } else if resource.kind() == Kind::MESH_EXTERNAL_SERVICE {
-            name::<MeshExternalServiceStatus>(plan, resource, hostnames);
+/// Wants a virtual address for every one of the destinations that has none of its own.
+pub(crate) fn addresses(plan: &mut Plan<'_>, keys: &[Key], ranges: &VipRanges, taken: &mut Taken) {
+    for key in keys {
+        let range = if key.kind == Kind::MESH_SERVICE {
+            ranges.mesh_service
+        } else if key.kind == Kind::MESH_EXTERNAL_SERVICE {
+            ranges.mesh_external_service
         } else {
-            name::<MeshMultiZoneServiceStatus>(plan, resource, hostnames);
-        }
+            ranges.mesh_multi_zone_service
+        };
+        of_kind!(key.kind, allocate(plan, key, range, taken));
+    }
+}
+
+fn allocate<T: Destination>(plan: &mut Plan<'_>, key: &Key, range: Range, taken: &mut Taken) {
+    let Some(resource) = plan.snapshot().resource(key).cloned() else { return };
+    if taken.is_settled(&resource) {
+        return;
+    }
+    let Some(ip) = taken.allocate(range, &resource) else {
+        tracing::warn!(destination = %resource.key(), %range, "no virtual address is left");
+        return;
+    };
+    let mut status = status_of::<T>(&resource);
+    status.set_vip(Vip { ip: ip.to_string() });
+    plan.put_status(&resource, &status);
+}
+
+/// Wants the hostnames that the generators give the destinations.
+pub(crate) fn hostnames(plan: &mut Plan<'_>, keys: &[Key], names: &Names) {
+    for key in keys {
+        let Some(resource) = plan.snapshot().resource(key).cloned() else { continue };
+        let hostnames = names.of(&resource);
+        of_kind!(key.kind, name(plan, &resource, hostnames));
     }
 }
 

@@ -1,5 +1,6 @@
 //! MeshServices and Workloads that follow from the proxies of the zone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,19 +20,23 @@ pub(crate) const WORKLOAD_GENERATOR: &str = "workload-generator";
 
 /// Wants one MeshService per workload whose proxies agree on their ports. One that has lost its last proxy is kept
 /// for `grace`, marked, so that a redeployment keeps its virtual address; one that a user wrote is never touched.
-pub(crate) fn mesh_services(plan: &mut Plan<'_>, proxies: &Proxies, grace: Duration) {
-    for (workload, dataplanes) in proxies.workloads() {
+pub(crate) fn mesh_services(
+    plan: &mut Plan<'_>,
+    proxies: &Proxies<'_>,
+    workloads: &BTreeSet<Arc<str>>,
+    grace: Duration,
+) {
+    for workload in workloads {
         let held = plan.find(Kind::MESH_SERVICE, workload);
-        if !may_write(plan, held.as_deref(), SERVICE_GENERATOR) || !validation::is_dns1035_label(workload) {
-            continue;
-        }
-        if let Some(ports) = agreed_ports(&dataplanes) {
+        if may_write(plan, held.as_deref(), SERVICE_GENERATOR)
+            && validation::is_dns1035_label(workload)
+            && let Some(ports) = agreed_ports(&proxies.of_workload(workload))
+        {
             want_service(plan, workload, ports, held.as_deref());
         }
-    }
-    for held in plan.list(Kind::MESH_SERVICE) {
-        if is_managed(plan, &held, SERVICE_GENERATOR) {
-            follow_last_proxy(plan, proxies, &held, grace);
+        let wanted = plan.find(Kind::MESH_SERVICE, workload);
+        if let Some(wanted) = wanted.filter(|wanted| is_managed(plan, wanted, SERVICE_GENERATOR)) {
+            follow_last_proxy(plan, proxies, &wanted, grace);
         }
     }
 }
@@ -88,8 +93,8 @@ fn want_service(plan: &mut Plan<'_>, name: &str, ports: Vec<ServicePort>, held: 
     plan.put(builder.spec(&spec));
 }
 
-fn follow_last_proxy(plan: &mut Plan<'_>, proxies: &Proxies, held: &Resource, grace: Duration) {
-    if !proxies.of_workload(held.name()).is_empty() {
+fn follow_last_proxy(plan: &mut Plan<'_>, proxies: &Proxies<'_>, held: &Resource, grace: Duration) {
+    if proxies.has_workload(held.name()) {
         if held.label(labels::GRACE_PERIOD_STARTED_AT).is_some() {
             let mut builder = held.to_builder();
             builder.labels.remove(labels::GRACE_PERIOD_STARTED_AT);
@@ -108,39 +113,40 @@ pub(crate) fn retire(plan: &mut Plan<'_>, held: &Resource, grace: Duration) {
         plan.remove(held.key());
         return;
     }
-    plan.wake_at(end);
+    plan.wake_at(held.key(), end);
     if marked.is_none() {
         plan.put(held.to_builder().label(labels::GRACE_PERIOD_STARTED_AT, &plan.now.to_string()));
     }
 }
 
 /// Wants one Workload per workload label, with the counts of its proxies.
-pub(crate) fn workloads(plan: &mut Plan<'_>, proxies: &Proxies) {
-    for (workload, dataplanes) in proxies.workloads() {
+pub(crate) fn workloads(plan: &mut Plan<'_>, proxies: &Proxies<'_>, workloads: &BTreeSet<Arc<str>>) {
+    for workload in workloads {
         let held = plan.find(Kind::WORKLOAD, workload);
-        let ours = held.as_deref().is_none_or(|held| plan.is_own(held));
-        if !ours || !validation::is_dns1035_label(workload) {
+        if held.as_deref().is_some_and(|held| !plan.is_own(held)) {
             continue;
         }
-        let dataplane_proxies = proxies::count(plan.snapshot(), &dataplanes, proxies::serves_all);
-        let status = WorkloadStatus { dataplane_proxies };
-        match held {
-            Some(held) => plan.put_status(&held, &status),
-            None => {
-                let labels = plan.labels(Kind::WORKLOAD, workload, WORKLOAD_GENERATOR);
-                let builder = Resource::builder(model::Key::new(Kind::WORKLOAD, plan.mesh, workload));
-                plan.put(builder.labels(labels).spec(&Workload {}).status(&status));
+        let dataplanes = proxies.of_workload(workload);
+        if dataplanes.is_empty() {
+            match held {
+                Some(held) if is_managed(plan, &held, WORKLOAD_GENERATOR) => plan.remove(held.key()),
+                Some(held) => plan.put_status(&held, &WorkloadStatus::default()),
+                None => {}
             }
+        } else if validation::is_dns1035_label(workload) {
+            let dataplane_proxies = proxies::count(plan.snapshot(), &dataplanes, proxies::serves_all);
+            want_workload(plan, workload, held.as_deref(), &WorkloadStatus { dataplane_proxies });
         }
     }
-    for held in plan.list(Kind::WORKLOAD) {
-        if !proxies.of_workload(held.name()).is_empty() || !plan.is_own(&held) {
-            continue;
-        }
-        if is_managed(plan, &held, WORKLOAD_GENERATOR) {
-            plan.remove(held.key());
-        } else {
-            plan.put_status(&held, &WorkloadStatus::default());
+}
+
+fn want_workload(plan: &mut Plan<'_>, name: &str, held: Option<&Resource>, status: &WorkloadStatus) {
+    match held {
+        Some(held) => plan.put_status(held, status),
+        None => {
+            let labels = plan.labels(Kind::WORKLOAD, name, WORKLOAD_GENERATOR);
+            let builder = Resource::builder(model::Key::new(Kind::WORKLOAD, plan.mesh, name));
+            plan.put(builder.labels(labels).spec(&Workload {}).status(status));
         }
     }
 }

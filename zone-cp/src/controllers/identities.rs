@@ -8,8 +8,9 @@ use model::spec::{
     BundledProvider, CaBundle, Condition, MeshIdentity, MeshIdentityStatus, MeshTrust, MeshTrustStatus,
     ProviderType, Secret, Switch, TrustOrigin,
 };
-use model::{Key, Kind, Resource, labels};
+use model::{Key, Kind, Resource, Timestamp, labels};
 use proxy_config::spiffe;
+use time::OffsetDateTime;
 
 use super::generated::retire;
 use super::plan::Plan;
@@ -119,6 +120,7 @@ fn ensure_trust(
     if info.validity.not_after <= plan.now.inner() {
         return Err("the certificate of the authority has expired".into());
     }
+    plan.wake_at(identity.key(), instant(info.validity.not_after));
     let origin = identity.kri().map(|kri| kri.to_string());
     let key = Key::new(Kind::MESH_TRUST, plan.mesh, identity.name());
     let held = plan.snapshot().resource(&key).cloned();
@@ -135,9 +137,12 @@ fn ensure_trust(
             if let Ok(spec) = held.spec::<MeshTrust>()
                 && spec.trust_domain == trust_domain
             {
-                ca_bundles.extend(
-                    spec.ca_bundles.iter().filter(|bundle| is_former(plan, bundle, material)).cloned(),
-                );
+                for bundle in &spec.ca_bundles {
+                    if let Some(end) = end_of_former(plan, bundle, material) {
+                        plan.wake_at(identity.key(), end);
+                        ca_bundles.push(bundle.clone());
+                    }
+                }
             }
             let mut builder = held.to_builder();
             builder.labels.remove(labels::GRACE_PERIOD_STARTED_AT);
@@ -155,12 +160,15 @@ fn is_of(plan: &Plan<'_>, trust: &Resource, identity: Option<&str>) -> bool {
     plan.is_own(trust) && origin.is_some() && origin == identity
 }
 
-/// Whether a bundle is another authority's that is still valid.
-fn is_former(plan: &Plan<'_>, bundle: &CaBundle, current: &Material) -> bool {
-    let Some(pem) = &bundle.pem else { return false };
-    let valid =
-        CertificateInfo::parse(&pem.value).is_ok_and(|info| info.validity.not_after > plan.now.inner());
-    valid && pem.value.trim() != current.certificate_pem.trim()
+/// Until when a bundle of another authority is valid; `None` for one that is not, or is the current one's.
+fn end_of_former(plan: &Plan<'_>, bundle: &CaBundle, current: &Material) -> Option<Timestamp> {
+    let pem = &bundle.pem.as_ref()?.value;
+    let end = CertificateInfo::parse(pem).ok()?.validity.not_after;
+    (end > plan.now.inner() && pem.trim() != current.certificate_pem.trim()).then(|| instant(end))
+}
+
+fn instant(time: OffsetDateTime) -> Timestamp {
+    Timestamp::from_unix(time.unix_timestamp(), 0)
 }
 
 /// Secrets and MeshTrusts that were made for an identity that is gone or no longer wants them.

@@ -1,6 +1,7 @@
 //! What a pass over a mesh wants to write: controllers edit it one after the other, each seeing what those before
 //! it want, and all of it is committed at once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::labels::{self, Plane};
@@ -29,12 +30,12 @@ pub(crate) struct Plan<'a> {
     pub(crate) plane: &'a Plane,
     /// When it is made.
     pub(crate) now: Timestamp,
-    wake: Option<Timestamp>,
+    wakes: BTreeMap<Key, Timestamp>,
 }
 
 impl<'a> Plan<'a> {
     pub(crate) fn new(base: &'a Snapshot, mesh: &'a str, plane: &'a Plane, now: Timestamp) -> Self {
-        Self { base, next: base.clone(), mesh, plane, now, wake: None }
+        Self { base, next: base.clone(), mesh, plane, now, wakes: BTreeMap::new() }
     }
 
     /// The state with everything that is wanted so far.
@@ -59,7 +60,7 @@ impl<'a> Plan<'a> {
 
     /// Whether a resource was authored in this zone.
     pub(crate) fn is_own(&self, resource: &Resource) -> bool {
-        self.plane.authored_here(resource.labels()) && resource.zone().is_none_or(|zone| zone == self.zone())
+        is_own(self.plane, resource)
     }
 
     /// Labels of a resource that this zone makes.
@@ -92,14 +93,20 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Asks for another pass at a time, whatever changes until then.
-    pub(crate) fn wake_at(&mut self, time: Timestamp) {
-        self.wake = Some(self.wake.map_or(time, |wake| wake.min(time)));
+    /// Asks for another pass over what belongs to a resource at a time, whatever changes until then.
+    pub(crate) fn wake_at(&mut self, key: &Key, time: Timestamp) {
+        let wake = self.wakes.entry(key.clone()).or_insert(time);
+        *wake = time.min(*wake);
     }
 
-    /// When another pass is due.
-    pub(crate) fn wake(&self) -> Option<Timestamp> {
-        self.wake
+    /// When another pass is due, and for what.
+    pub(crate) fn into_wakes(self) -> BTreeMap<Key, Timestamp> {
+        self.wakes
+    }
+
+    /// The state before anything was wanted.
+    pub(crate) fn base(&self) -> &'a Snapshot {
+        self.base
     }
 
     /// The writes that lead from what is there to what is wanted. Each expects what the pass has seen.
@@ -121,4 +128,10 @@ impl<'a> Plan<'a> {
             (None, None) => None,
         }
     }
+}
+
+/// Whether a resource was authored in the zone of a control plane.
+pub(crate) fn is_own(plane: &Plane, resource: &Resource) -> bool {
+    let zone = plane.zone().unwrap_or_default();
+    plane.authored_here(resource.labels()) && resource.zone().is_none_or(|of| of == zone)
 }

@@ -1,67 +1,60 @@
 //! The proxies of a mesh in this zone, found by label without looking at all of them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdSet;
 use kds_proto::mesh::dataplane::networking::{Inbound, inbound};
-use model::spec::{Dataplane, DataplaneInsight, DataplaneProxies, MeshService, TargetPort, labels_select};
+use model::spec::{Dataplane, DataplaneInsight, DataplaneProxies, MeshService, TargetPort};
 use model::{Key, Kind, Resource, labels};
 use store::Snapshot;
 
-use super::plan::Plan;
+use super::filed::{self, Filed, Place};
 
-/// The proxies of a mesh in this zone.
-pub(crate) struct Proxies {
-    all: Vec<Arc<Resource>>,
-    /// Positions in `all`, by workload: generated services select by it.
-    by_workload: BTreeMap<String, Vec<usize>>,
-    by_name: BTreeMap<String, usize>,
+/// The proxies of a mesh in this zone, ordered by name wherever there are several.
+pub(crate) struct Proxies<'a> {
+    snapshot: &'a Snapshot,
+    mesh: &'a str,
+    filed: &'a Filed,
 }
 
-impl Proxies {
-    pub(crate) fn new(plan: &Plan<'_>) -> Self {
-        let mut all = plan.list(Kind::DATAPLANE);
-        all.retain(|dataplane| plan.is_own(dataplane) && dataplane.spec::<Dataplane>().is_ok());
-        let mut by_workload: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        let mut by_name = BTreeMap::new();
-        for (at, dataplane) in all.iter().enumerate() {
-            by_name.insert(dataplane.name().to_owned(), at);
-            if let Some(workload) = dataplane.label(labels::WORKLOAD) {
-                by_workload.entry(workload.to_owned()).or_default().push(at);
-            }
-        }
-        Self { all, by_workload, by_name }
-    }
-
-    /// Workloads with their proxies, ordered by name.
-    pub(crate) fn workloads(&self) -> impl Iterator<Item = (&str, Vec<&Arc<Resource>>)> {
-        self.by_workload.iter().map(|(workload, at)| (workload.as_str(), self.at(at)))
+impl<'a> Proxies<'a> {
+    pub(crate) fn new(snapshot: &'a Snapshot, mesh: &'a str, filed: &'a Filed) -> Self {
+        Self { snapshot, mesh, filed }
     }
 
     /// The proxies of a workload.
-    pub(crate) fn of_workload(&self, workload: &str) -> Vec<&Arc<Resource>> {
-        self.by_workload.get(workload).map(|at| self.at(at)).unwrap_or_default()
+    pub(crate) fn of_workload(&self, workload: &str) -> Vec<&'a Arc<Resource>> {
+        self.of(self.at(Place::Label(labels::WORKLOAD.into(), workload.into())))
     }
 
-    /// The proxies that a service selects; a selector that says nothing selects nothing.
-    pub(crate) fn of_service(&self, service: &MeshService) -> Vec<&Arc<Resource>> {
-        let selector = &service.selector;
-        if let Some(one) = &selector.dataplane_ref {
-            let at = self.by_name.get(&one.name);
-            return at.and_then(|at| self.all.get(*at)).into_iter().collect();
-        }
-        let Some(wanted) = selector.dataplane_labels.as_ref().map(|selector| &selector.match_labels) else {
-            return Vec::new();
-        };
-        let candidates = match wanted.get(labels::WORKLOAD) {
-            Some(workload) => self.of_workload(workload),
-            None => self.all.iter().collect(),
-        };
-        candidates.into_iter().filter(|dataplane| labels_select(wanted, dataplane)).collect()
+    /// Whether a workload has proxies.
+    pub(crate) fn has_workload(&self, workload: &str) -> bool {
+        self.at(Place::Label(labels::WORKLOAD.into(), workload.into())).is_some()
     }
 
-    fn at(&self, positions: &[usize]) -> Vec<&Arc<Resource>> {
-        positions.iter().filter_map(|at| self.all.get(*at)).collect()
+    /// The proxies that a service selects.
+    pub(crate) fn of_service(&self, service: &MeshService) -> Vec<&'a Arc<Resource>> {
+        let names = if let Some(one) = &service.selector.dataplane_ref {
+            self.at(Place::Proxy(one.name.as_str().into()))
+        } else {
+            let wanted = service.selector.dataplane_labels.as_ref();
+            let places = wanted.into_iter().flat_map(|wanted| filed::label_places(&wanted.match_labels));
+            // Who is filed nowhere is nowhere the fewest.
+            let fewest = places.map(|place| self.at(place)).min_by_key(|names| names.map_or(0, OrdSet::len));
+            fewest.unwrap_or_else(|| self.at(Place::All))
+        };
+        let mut found = self.of(names);
+        found.retain(|dataplane| filed::selects(service, dataplane));
+        found
+    }
+
+    fn at(&self, place: Place) -> Option<&'a OrdSet<Arc<str>>> {
+        self.filed.at(self.mesh, place)
+    }
+
+    fn of(&self, names: Option<&OrdSet<Arc<str>>>) -> Vec<&'a Arc<Resource>> {
+        let key = |name: &Arc<str>| Key::new(Kind::DATAPLANE, self.mesh, name);
+        names.into_iter().flatten().filter_map(|name| self.snapshot.resource(&key(name))).collect()
     }
 }
 

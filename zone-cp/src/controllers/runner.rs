@@ -1,14 +1,14 @@
 //! The one loop that runs all controllers: follows snapshots, plans each affected mesh, commits.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::Timestamp;
 use store::index::SnapshotReceiver;
-use store::{Op, Snapshot, Store, StoreError};
+use store::{Op, Revision, Snapshot, Store, StoreError};
 
-use super::{Settings, affected, plan_mesh};
+use super::Settings;
+use super::memory::Memory;
+use super::scope::{Scope, Scopes};
 use crate::identity::Clock;
 
 /// Writes in one commit: etcd takes 128 operations, and a compare for each counts too.
@@ -20,19 +20,22 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 /// Longest sleep before the clock is read again: the host's clock may be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
+/// Longest wait for a snapshot to show what was committed.
+const ECHO: Duration = Duration::from_secs(1);
+
 /// The loop's state.
 pub(super) struct Runner {
     store: Store,
-    settings: Settings,
     clock: Clock,
-    /// The newest snapshot whose changes were looked at.
-    seen: Arc<Snapshot>,
-    /// Meshes to plan at the next snapshot, because a commit met a conflict.
-    stale: BTreeSet<String>,
-    /// Meshes to plan again soon, because the store did not take their writes.
-    failed: BTreeSet<String>,
-    /// When to plan a mesh again, whatever changes until then.
-    wakes: BTreeMap<String, Timestamp>,
+    memory: Memory,
+    /// The newest snapshot that was planned.
+    planned: Arc<Snapshot>,
+    /// To plan at the next snapshot, because a commit met a conflict.
+    stale: Scopes,
+    /// To plan again soon, because the store did not take the writes.
+    failed: Scopes,
+    /// The newest commit.
+    written: Revision,
     backoff: Duration,
 }
 
@@ -40,12 +43,12 @@ impl Runner {
     pub(super) fn new(store: Store, settings: Settings, clock: Clock) -> Self {
         Self {
             store,
-            settings,
             clock,
-            seen: Arc::default(),
-            stale: BTreeSet::new(),
-            failed: BTreeSet::new(),
-            wakes: BTreeMap::new(),
+            memory: Memory::new(settings),
+            planned: Arc::default(),
+            stale: Scopes::default(),
+            failed: Scopes::default(),
+            written: Revision::default(),
             backoff: BACKOFF.0,
         }
     }
@@ -53,6 +56,11 @@ impl Runner {
     /// Runs until there are no more snapshots.
     pub(super) async fn run(mut self, mut snapshots: SnapshotReceiver) {
         loop {
+            // Planned without what was just written, an address might be given twice.
+            let echoed = snapshots.wait_for(|snapshot| snapshot.revision() >= self.written);
+            if let Ok(Err(_)) = tokio::time::timeout(ECHO, echoed).await {
+                return;
+            }
             let snapshot = Arc::clone(&snapshots.borrow_and_update());
             self.pass(&snapshot).await;
             tokio::select! {
@@ -62,54 +70,49 @@ impl Runner {
         }
     }
 
-    /// Plans and commits every mesh that needs it.
+    /// Plans and commits what needs it.
     async fn pass(&mut self, snapshot: &Arc<Snapshot>) {
-        let mut meshes = affected::meshes(snapshot, &self.seen);
-        if !Arc::ptr_eq(snapshot, &self.seen) {
-            meshes.append(&mut self.stale);
+        let mut scopes = self.memory.advance(snapshot);
+        if !Arc::ptr_eq(snapshot, &self.planned) {
+            scopes.merge(std::mem::take(&mut self.stale));
         }
-        meshes.append(&mut self.failed);
-        let now = (self.clock)();
-        meshes.extend(self.wakes.iter().filter(|(_, at)| **at <= now).map(|(mesh, _)| mesh.clone()));
-        self.seen = Arc::clone(snapshot);
-        for mesh in meshes {
-            self.reconcile(snapshot, mesh).await;
+        scopes.merge(std::mem::take(&mut self.failed));
+        scopes.merge(self.memory.due((self.clock)()));
+        self.planned = Arc::clone(snapshot);
+        for (mesh, scope) in scopes {
+            self.reconcile(&mesh, scope).await;
         }
         if self.failed.is_empty() {
             self.backoff = BACKOFF.0;
         }
     }
 
-    async fn reconcile(&mut self, snapshot: &Snapshot, mesh: String) {
-        let (ops, wake) = plan_mesh(snapshot, &mesh, &self.settings, (self.clock)());
-        match wake {
-            Some(at) => self.wakes.insert(mesh.clone(), at),
-            None => self.wakes.remove(&mesh),
-        };
+    async fn reconcile(&mut self, mesh: &str, scope: Scope) {
+        let ops = self.memory.plan(mesh, &scope, (self.clock)());
         match self.commit(ops).await {
             Ok(()) => {}
             // Somebody else was faster; what they wrote arrives as the next snapshot.
             Err(StoreError::Conflict { key }) => {
                 tracing::debug!(%mesh, %key, "planning again after a conflict");
-                self.stale.insert(mesh);
+                self.stale.add(mesh, scope);
             }
             Err(error) => {
                 tracing::warn!(%mesh, %error, "cannot write what follows from a change");
-                self.failed.insert(mesh);
+                self.failed.add(mesh, scope);
             }
         }
     }
 
-    async fn commit(&self, ops: Vec<Op>) -> Result<(), StoreError> {
+    async fn commit(&mut self, ops: Vec<Op>) -> Result<(), StoreError> {
         for part in ops.chunks(OPS_PER_COMMIT) {
-            self.store.commit(part.to_vec()).await?;
+            self.written = self.store.commit(part.to_vec()).await?;
         }
         Ok(())
     }
 
     fn until_next(&mut self) -> Duration {
         let now = (self.clock)();
-        let wake = self.wakes.values().min().map_or(LONGEST_SLEEP, |at| at.since(now)).min(LONGEST_SLEEP);
+        let wake = self.memory.next_due().map_or(LONGEST_SLEEP, |at| at.since(now)).min(LONGEST_SLEEP);
         if self.failed.is_empty() {
             return wake;
         }

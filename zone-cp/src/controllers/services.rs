@@ -13,17 +13,22 @@ use model::{Kind, Resource};
 use proxy_config::spiffe;
 use serde_json::{Value, json};
 
+use super::index::multi_zone_of;
 use super::plan::Plan;
 use super::proxies::{self, Proxies};
 
 /// Condition of a MeshMultiZoneService: something is selected.
 const MATCHED: &str = "MeshServicesMatched";
 
-/// State, identities, TLS and counts of the zone's own MeshServices. Those of other zones are observed there.
-pub(crate) fn mesh_services(plan: &mut Plan<'_>, proxies: &Proxies) {
+/// State, identities, TLS and counts of those of the MeshServices that are the zone's own. Those of other zones are observed there.
+pub(crate) fn mesh_services(plan: &mut Plan<'_>, proxies: &Proxies<'_>, services: &BTreeSet<Arc<str>>) {
+    if services.is_empty() {
+        return;
+    }
     let identities = plan.list(Kind::MESH_IDENTITY);
     let trusted = trust_domains(plan);
-    for held in plan.list(Kind::MESH_SERVICE) {
+    for name in services {
+        let Some(held) = plan.find(Kind::MESH_SERVICE, name) else { continue };
         let Ok(spec) = held.spec::<MeshService>() else { continue };
         if !plan.is_own(&held) {
             continue;
@@ -86,13 +91,20 @@ fn trust_domains(plan: &Plan<'_>) -> BTreeSet<String> {
 }
 
 /// Which MeshServices, of whatever zone, make up each MeshMultiZoneService.
-pub(crate) fn multi_zone_services(plan: &mut Plan<'_>) {
-    let services = plan.list(Kind::MESH_SERVICE);
-    for held in plan.list(Kind::MESH_MULTI_ZONE_SERVICE) {
+pub(crate) fn multi_zone_services(plan: &mut Plan<'_>, names: &BTreeSet<Arc<str>>) {
+    let mut names = names.clone();
+    let (base, next) = (plan.base(), plan.snapshot());
+    for key in next.changed_keys(base, Kind::MESH_SERVICE) {
+        let [before, after] = [base, next].map(|snapshot| snapshot.resource(&key).map(|held| &**held));
+        names.extend(multi_zone_of(next, &key, before, after));
+    }
+    for name in names {
+        let Some(held) = plan.find(Kind::MESH_MULTI_ZONE_SERVICE, &name) else { continue };
         let Ok(spec) = held.spec::<MeshMultiZoneService>() else { continue };
         let selector = &spec.selector.mesh_service;
-        let matched: BTreeSet<MatchedMeshService> = services
-            .iter()
+        let matched: BTreeSet<MatchedMeshService> = plan
+            .snapshot()
+            .in_mesh(Kind::MESH_SERVICE, plan.mesh)
             .filter(|service| selector.selects(service))
             .map(|service| MatchedMeshService {
                 name: service.display_name().into(),

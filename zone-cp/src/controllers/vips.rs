@@ -3,11 +3,15 @@
 //! A destination's first choice follows from its name, so that it gets the same address again after its status was
 //! lost, and an address that became free is not handed to the next that asks.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use imbl::{OrdMap, OrdSet};
 use model::{Key, Resource, Timestamp, names};
+use store::Snapshot;
+
+use super::destinations::vips;
 
 /// A range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,26 +84,76 @@ impl Default for VipRanges {
     }
 }
 
-/// Addresses that are in use, and by whom.
-#[derive(Debug, Default)]
-pub(crate) struct Taken(BTreeMap<IpAddr, (Timestamp, Key)>);
+/// Addresses that are in use, and by whom, in every mesh: a proxy of one mesh may share a machine with another's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Taken {
+    /// Of those who say that an address is theirs the oldest has it.
+    holders: OrdMap<IpAddr, OrdSet<(Timestamp, Key)>>,
+    /// Destinations without an address of their own.
+    wanting: OrdSet<Key>,
+    /// Whether an address became free that somebody may want.
+    freed: bool,
+}
 
 impl Taken {
-    /// Notes that a destination has an address; of two that say so, the older one has it.
-    pub(crate) fn hold(&mut self, ip: &str, by: &Resource) {
-        let Ok(ip) = ip.parse() else { return };
-        let by = (by.created(), by.key().clone());
-        match self.0.get(&ip) {
-            Some(held) if *held <= by => {}
-            _ => {
-                self.0.insert(ip, by);
+    /// Takes over a destination that came, went or changed. Destinations that may have got or lost an address by
+    /// that are added to `touched`.
+    pub(crate) fn follow(
+        &mut self,
+        older: Option<&Resource>,
+        newer: Option<&Resource>,
+        touched: &mut BTreeSet<Key>,
+    ) {
+        let told = |resource: &Resource| (vips(resource), resource.created());
+        if let (Some(older), Some(newer)) = (older, newer)
+            && told(older) == told(newer)
+        {
+            return;
+        }
+        for (resource, holds) in [(older, false), (newer, true)] {
+            let Some(resource) = resource else { continue };
+            for ip in vips(resource) {
+                self.note(ip, (resource.created(), resource.key().clone()), holds, touched);
             }
         }
     }
 
+    fn note(&mut self, ip: IpAddr, holder: (Timestamp, Key), holds: bool, touched: &mut BTreeSet<Key>) {
+        let holders = self.holders.entry(ip).or_default();
+        let owner = holders.get_min().cloned();
+        if holds {
+            holders.insert(holder);
+        } else {
+            holders.remove(&holder);
+        }
+        let next = holders.get_min();
+        if next.map(|next| &next.1) != owner.as_ref().map(|owner| &owner.1) {
+            touched.extend(holders.iter().map(|holder| holder.1.clone()));
+        }
+        if holders.is_empty() {
+            self.holders.remove(&ip);
+            self.freed = true;
+        }
+    }
+
+    /// Ends a series of changes: notes who wants an address, and adds them to `touched` if one became free.
+    pub(crate) fn settle(&mut self, snapshot: &Snapshot, touched: &mut BTreeSet<Key>) {
+        for key in &*touched {
+            if snapshot.resource(key).is_some_and(|resource| !self.is_settled(resource)) {
+                self.wanting.insert(key.clone());
+            } else {
+                self.wanting.remove(key);
+            }
+        }
+        if std::mem::take(&mut self.freed) {
+            touched.extend(self.wanting.iter().cloned());
+        }
+    }
+
     /// Whether a destination has an address to itself.
-    pub(crate) fn is_held_by(&self, ip: &str, by: &Resource) -> bool {
-        ip.parse().is_ok_and(|ip: IpAddr| self.0.get(&ip).is_some_and(|(_, key)| key == by.key()))
+    pub(crate) fn is_settled(&self, by: &Resource) -> bool {
+        let owner = |ip| self.holders.get(&ip).and_then(OrdSet::get_min);
+        vips(by).into_iter().any(|ip| owner(ip).is_some_and(|(_, key)| key == by.key()))
     }
 
     /// Takes an address for a destination; `None` when there is none left.
@@ -107,19 +161,18 @@ impl Taken {
         let (first, count) = range.usable();
         let start = u128::from(names::fnv1a64([by.kind().name, "/", by.mesh(), "/", by.name()])) % count;
         // One more try than there are addresses taken finds a free one, if there is any.
-        let tries = count.min(self.0.len() as u128 + 1);
+        let tries = count.min(self.holders.len() as u128 + 1);
         let offsets = (0..tries).map(|step| first + (start + step) % count);
-        let ip = offsets.map(|offset| range.at(offset)).find(|ip| !self.0.contains_key(ip))?;
-        self.0.insert(ip, (by.created(), by.key().clone()));
+        let ip = offsets.map(|offset| range.at(offset)).find(|ip| !self.holders.contains_key(ip))?;
+        self.holders.insert(ip, OrdSet::unit((by.created(), by.key().clone())));
         Some(ip)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use model::Kind;
+    use model::spec::{MeshServiceStatus, Vip};
 
     use super::*;
 
@@ -163,15 +216,20 @@ mod tests {
     }
 
     #[test]
-    fn of_two_with_one_address_the_older_has_it() {
+    fn of_two_with_one_address_the_older_has_it_and_then_the_other() {
         let at = |name: &str, seconds: i64| {
-            service(name).to_builder().at(Timestamp::from_unix(seconds, 0)).build()
+            let vips = vec![Vip { ip: "241.0.0.1".into() }];
+            let status = MeshServiceStatus { vips, ..MeshServiceStatus::default() };
+            service(name).to_builder().at(Timestamp::from_unix(seconds, 0)).status(&status).build()
         };
         let (old, new) = (at("z", 1), at("a", 2));
         for order in [[&old, &new], [&new, &old]] {
-            let mut taken = Taken::default();
-            order.into_iter().for_each(|service| taken.hold("241.0.0.1", service));
-            assert!(taken.is_held_by("241.0.0.1", &old) && !taken.is_held_by("241.0.0.1", &new));
+            let (mut taken, mut touched) = (Taken::default(), BTreeSet::new());
+            order.into_iter().for_each(|service| taken.follow(None, Some(service), &mut touched));
+            assert!(taken.is_settled(&old) && !taken.is_settled(&new));
+            touched.clear();
+            taken.follow(Some(&old), None, &mut touched);
+            assert!(taken.is_settled(&new) && touched.contains(new.key()));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Small meshes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use auth::pki::{Authority, Validity};
@@ -14,7 +15,9 @@ use model::{Key, Kind, Labels, Resource, Timestamp};
 use serde_json::{Value, json};
 use store::{Op, Snapshot};
 
-use crate::controllers::{Settings, plan_mesh};
+use crate::controllers::Settings;
+use crate::controllers::memory::Memory;
+use crate::controllers::scope::Scope;
 
 pub(crate) const MESH: &str = "default";
 
@@ -109,14 +112,27 @@ pub(crate) fn snapshot(resources: impl IntoIterator<Item = Resource>) -> Snapsho
     resources.into_iter().fold(Snapshot::default().with(mesh()), Snapshot::with)
 }
 
-/// The snapshot after all controllers ran. Running them again must write nothing.
-pub(crate) fn settle(snapshot: Snapshot, now: Timestamp) -> Snapshot {
-    let (ops, _) = plan_mesh(&snapshot, MESH, &settings(), now);
-    let settled = ops.into_iter().fold(snapshot, |snapshot, op| match op {
+/// The writes that a pass over a whole mesh wants, and when it wants another.
+pub(crate) fn plan_mesh(snapshot: &Snapshot, now: Timestamp) -> (Vec<Op>, Option<Timestamp>) {
+    let mut memory = Memory::new(settings());
+    memory.advance(&Arc::new(snapshot.clone()));
+    let ops = memory.plan(MESH, &Scope::everything(snapshot, MESH), now);
+    (ops, memory.next_due())
+}
+
+/// The snapshot after a write.
+pub(crate) fn apply(snapshot: Snapshot, op: Op) -> Snapshot {
+    match op {
         Op::Put(resource, _) => snapshot.with(Resource::clone(&resource)),
         Op::Delete(key, _) => snapshot.without(&key),
-    });
-    let (again, _) = plan_mesh(&settled, MESH, &settings(), now);
+    }
+}
+
+/// The snapshot after all controllers ran. Running them again must write nothing.
+pub(crate) fn settle(snapshot: Snapshot, now: Timestamp) -> Snapshot {
+    let (ops, _) = plan_mesh(&snapshot, now);
+    let settled = ops.into_iter().fold(snapshot, apply);
+    let (again, _) = plan_mesh(&settled, now);
     assert!(again.is_empty(), "not idempotent: {again:?}");
     settled
 }

@@ -61,7 +61,7 @@ fn one_pass_leads_from_a_proxy_to_a_service_that_can_be_reached() {
 #[test]
 fn a_mesh_that_is_not_there_is_left_alone() {
     let held = store::Snapshot::default().with(dataplane("web-1", "web", &[(80, "", true)]));
-    assert!(crate::controllers::plan_mesh(&held, MESH, &settings(), now()).0.is_empty());
+    assert!(plan_mesh(&held, now()).0.is_empty());
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_service_outlives_its_last_proxy_by_the_grace_period() {
     assert_eq!(held.label(labels::GRACE_PERIOD_STARTED_AT), Some(later(10).to_string().as_str()));
     assert_eq!(spec::<MeshService>(&left, SERVICE, "web").state, ServiceState::Unavailable);
     assert_eq!(status::<MeshServiceStatus>(&left, SERVICE, "web").vips, vips);
-    let (_, wake) = crate::controllers::plan_mesh(&left, MESH, &settings(), later(20));
+    let (_, wake) = plan_mesh(&left, later(20));
     assert_eq!(wake, Some(later(3610)));
 
     let back = settle(left.clone().with(web()), later(3000));
