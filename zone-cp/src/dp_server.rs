@@ -14,6 +14,7 @@ mod end;
 mod health;
 mod insight;
 mod inspect;
+mod made;
 mod metrics;
 mod node;
 mod problems;

@@ -15,7 +15,7 @@ use model::spec::Dataplane;
 use model::{Key, Resource};
 use runtime::OnExit;
 use store::retry_conflicts;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -23,7 +23,7 @@ use super::ads::{peer, token};
 use super::context::Context;
 use super::node::Peer;
 use super::stream::identify;
-use super::views::MeshState;
+use super::views::Subscription;
 
 /// A peer that opens a stream says who it is at once.
 const FIRST_REQUEST: Duration = Duration::from_secs(15);
@@ -84,10 +84,10 @@ async fn serve(
     };
     let snapshot = Arc::clone(&context.deps.snapshots.borrow());
     let (peer, _) = identify(context, &snapshot, token, first.node.as_ref())?;
-    let mut mesh = context.views.subscribe(&peer.key.mesh);
+    let mesh = context.views.subscribe(&peer.key.mesh);
     let mut sent = None;
     loop {
-        let wanted = specifier(context, &peer, &mut mesh);
+        let wanted = specifier(context, &peer, &mesh);
         if wanted.is_some() && wanted != sent {
             sent.clone_from(&wanted);
             let Some(wanted) = wanted else { continue };
@@ -101,20 +101,27 @@ async fn serve(
                 }
                 Some(_) => {}
             },
-            changed = mesh.changed() => changed.map_err(|_| Status::unavailable("no view of the mesh"))?,
+            () = mesh.changed() => {}
         }
     }
 }
 
 /// What a proxy is to probe; nothing before its Dataplane is there.
-fn specifier(
-    context: &Context,
-    peer: &Peer,
-    mesh: &mut watch::Receiver<Arc<MeshState>>,
-) -> Option<HealthCheckSpecifier> {
-    let state = Arc::clone(&mesh.borrow_and_update());
-    let spec = state.snapshot.resource(&peer.key)?.spec::<Dataplane>().ok()?;
+fn specifier(context: &Context, peer: &Peer, mesh: &Subscription) -> Option<HealthCheckSpecifier> {
+    let state = mesh.newest();
+    let (key, dataplane) = (peer.key.clone(), state.snapshot.resource(&peer.key).cloned());
+    let held = dataplane.clone();
+    mesh.rely(&state, Some(Box::new(move |state| same(state.snapshot.resource(&key), held.as_ref()))));
+    let dataplane = dataplane?;
+    let spec = dataplane.spec::<Dataplane>().ok()?;
     Some(checks::specifier(spec, peer, context.config.health.interval))
+}
+
+fn same(a: Option<&Arc<Resource>>, b: Option<&Arc<Resource>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
 }
 
 /// Writes what a proxy found, where it is something new.

@@ -31,7 +31,7 @@ impl ProxyInspector for Handle {
 /// certificate and no key in it.
 fn configuration(context: &Context, key: &Key, shadow: bool) -> Result<Value, InspectError> {
     let unknown = || InspectError::NotConnected(key.to_string());
-    let state = Arc::clone(&context.views.subscribe(&key.mesh).borrow());
+    let state = context.views.subscribe(&key.mesh).newest();
     let dataplane = state.snapshot.resource(key).ok_or_else(unknown)?;
     // Views do not follow insights: they are newer in the newest snapshot.
     let snapshot = Arc::clone(&context.deps.snapshots.borrow());

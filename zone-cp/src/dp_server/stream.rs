@@ -23,13 +23,14 @@ use super::context::Context;
 use super::credentials;
 use super::end::End;
 use super::insight::{self, Observed};
+use super::made::Made;
 use super::metrics::ProblemCount;
 use super::node::Peer;
 use super::problems::Problems;
 use super::proxies::{Place, Progress};
 use super::registration;
 use super::session::{Counters, Session};
-use super::views::MeshState;
+use super::views::{MeshState, Subscription};
 
 /// A peer that opens a stream says who it is at once.
 const FIRST_REQUEST: Duration = Duration::from_secs(15);
@@ -139,7 +140,6 @@ async fn open(context: &Arc<Context>, accepted: &mut Accepted) -> Result<Stream,
         stamp: credentials::stamp(&snapshot, &peer.key.mesh),
         token: accepted.token.clone(),
         identity: None,
-        made: None,
         counted: Counters::default(),
         problems: Problems::default(),
         problem_count: context.config.metrics.problems(),
@@ -176,36 +176,12 @@ pub(super) fn identify(
     Ok((peer, prepared))
 }
 
-/// What the newest configuration was made from.
-struct Made {
-    inputs: Inputs,
-    proxy: Proxy,
-    snapshot: Arc<Snapshot>,
-}
-
-/// What identities, credentials and admin endpoints depend on, beside the Dataplane.
-const OF_IDENTITY: [Kind; 4] = [Kind::GLOBAL_SECRET, Kind::MESH_IDENTITY, Kind::MESH_TRUST, Kind::SECRET];
-
-impl Made {
-    /// Whether the same configuration would be made from a newer state.
-    fn stands(&mut self, state: &MeshState, dataplane: &Arc<Resource>, context: &Context) -> bool {
-        let newer = &state.snapshot;
-        let stands = Arc::ptr_eq(dataplane, self.inputs.dataplane())
-            && OF_IDENTITY.iter().all(|kind| !newer.differs(&self.snapshot, *kind))
-            && self.inputs.stand(&state.view, &self.proxy, &context.config.settings);
-        if stands {
-            self.snapshot = Arc::clone(newer);
-        }
-        stands
-    }
-}
-
 /// A stream of a proxy that was let in.
 struct Stream {
     context: Arc<Context>,
     place: Place,
     session: Session,
-    mesh: watch::Receiver<Arc<MeshState>>,
+    mesh: Subscription,
     metadata: Metadata,
     registered: bool,
     /// The Dataplane that the proxy brought along, until it has its listeners.
@@ -214,7 +190,6 @@ struct Stream {
     /// What the token was checked with.
     stamp: Vec<Revision>,
     identity: Option<Arc<Identity>>,
-    made: Option<Made>,
     /// As far as metrics know.
     counted: Counters,
     problems: Problems,
@@ -248,12 +223,9 @@ impl Stream {
                         return end;
                     }
                 }
-                changed = self.mesh.changed() => match changed {
-                    Ok(()) => match self.regenerate().await {
-                        Ok(is_other) => is_news = is_other,
-                        Err(end) => return end,
-                    },
-                    Err(_) => return End::Stopping,
+                () = self.mesh.changed() => match self.regenerate().await {
+                    Ok(is_other) => is_news = is_other,
+                    Err(end) => return end,
                 },
                 Ok(()) = identities.changed() => self.renew().await,
                 () = until(retry) => self.ask_again(),
@@ -303,18 +275,12 @@ impl Stream {
     /// in place.
     async fn regenerate(&mut self) -> Result<bool, End> {
         let context = Arc::clone(&self.context);
-        let state = Arc::clone(&self.mesh.borrow_and_update());
-        let stands = |state: &MeshState, made: Option<&mut Made>| {
-            let dataplane = state.snapshot.resource(&self.place.live.key);
-            dataplane.zip(made).is_some_and(|(dataplane, made)| made.stands(state, dataplane, &context))
-        };
-        if stands(&state, self.made.as_mut()) {
-            context.config.metrics.kept.inc();
+        if self.mesh.stands() {
             return Ok(false);
         }
         // What comes while waiting for the turn is in the view that is looked at then.
         let _turn = context.generators.acquire().await;
-        let state = Arc::clone(&self.mesh.borrow_and_update());
+        let state = self.mesh.newest();
         let Some(dataplane) = state.snapshot.resource(&self.place.live.key) else { return Ok(false) };
         let stamp = credentials::stamp(&state.snapshot, dataplane.mesh());
         if stamp != self.stamp {
@@ -331,7 +297,7 @@ impl Stream {
     async fn renew(&mut self) {
         let context = Arc::clone(&self.context);
         let _turn = context.generators.acquire().await;
-        let state = Arc::clone(&self.mesh.borrow());
+        let state = self.mesh.newest();
         let Some(dataplane) = state.snapshot.resource(&self.place.live.key) else { return };
         let identity = context.deps.identities.identity_of(&state.snapshot, dataplane);
         if identity != self.identity {
@@ -347,7 +313,12 @@ impl Stream {
         }
     }
 
-    fn generate(&mut self, state: &MeshState, dataplane: &Arc<Resource>, identity: Option<Arc<Identity>>) {
+    fn generate(
+        &mut self,
+        state: &Arc<MeshState>,
+        dataplane: &Arc<Resource>,
+        identity: Option<Arc<Identity>>,
+    ) {
         let proxy = self.proxy(state, dataplane);
         let settings = &self.context.config.settings;
         let began = Instant::now();
@@ -364,7 +335,11 @@ impl Stream {
         });
         self.identity = identity;
         let inputs = Inputs::of(&state.view, &proxy, settings);
-        self.made = inputs.map(|inputs| Made { inputs, proxy, snapshot: Arc::clone(&state.snapshot) });
+        let relied = inputs.map(|inputs| {
+            let made = Made { inputs, proxy, snapshot: Arc::clone(&state.snapshot) };
+            made.relied(self.place.live.key.clone(), Arc::clone(&self.context))
+        });
+        self.mesh.rely(state, relied);
     }
 
     /// Asks for what was refused, once everything else is answered.
@@ -401,7 +376,7 @@ impl Stream {
         }
         let context = Arc::clone(&self.context);
         let _turn = context.generators.acquire().await;
-        let state = Arc::clone(&self.mesh.borrow());
+        let state = self.mesh.newest();
         let dataplane = state.snapshot.resource(&self.place.live.key);
         let proxy = dataplane.map(|dataplane| self.proxy(&state, dataplane));
         let policies = |type_url: &str, name: &str| {

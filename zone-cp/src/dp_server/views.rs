@@ -1,10 +1,11 @@
 //! What the proxies of a mesh share, made once per snapshot that concerns the mesh. Streams wait for the view of
-//! their mesh; a change elsewhere does not wake them.
+//! their mesh; a change of nothing that they rely on does not wake them.
 
+mod interest;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use model::Kind;
@@ -13,6 +14,8 @@ use store::Snapshot;
 use store::index::SnapshotReceiver;
 use tokio::sync::{Notify, watch};
 
+use interest::Interest;
+pub(crate) use interest::{Relied, Subscription};
 use names::{Addresses, Names};
 
 /// Changes within this time are worked out together: about as long as a burst of commits takes.
@@ -48,9 +51,32 @@ pub(crate) struct Views {
 struct State {
     /// The snapshot that all views show, as far as it concerns them.
     seen: Arc<Snapshot>,
-    meshes: BTreeMap<String, watch::Sender<Arc<MeshState>>>,
+    meshes: BTreeMap<String, Published>,
     /// Of host names that views use.
     addresses: Addresses,
+}
+
+/// The view of a mesh and those who wait for it.
+struct Published {
+    states: watch::Sender<Arc<MeshState>>,
+    interested: Vec<Weak<Interest>>,
+}
+
+impl Published {
+    fn subscribe(&mut self) -> Subscription {
+        let subscription = Subscription::new(self.states.subscribe());
+        self.interested.push(Arc::downgrade(&subscription.0));
+        subscription
+    }
+
+    fn publish(&mut self, state: Arc<MeshState>) {
+        self.states.send_replace(state);
+        self.interested.retain(|interest| interest.upgrade().inspect(|interest| interest.look()).is_some());
+    }
+
+    fn host_names(&self) -> BTreeSet<String> {
+        self.states.borrow().view.host_names()
+    }
 }
 
 /// Which meshes a change touches.
@@ -68,16 +94,17 @@ impl Views {
     }
 
     /// The view of a mesh, now and as it changes.
-    pub(crate) fn subscribe(&self, mesh: &str) -> watch::Receiver<Arc<MeshState>> {
+    pub(crate) fn subscribe(&self, mesh: &str) -> Subscription {
         let mut state = self.lock();
-        if let Some(sender) = state.meshes.get(mesh) {
-            return sender.subscribe();
+        if let Some(published) = state.meshes.get_mut(mesh) {
+            return published.subscribe();
         }
         let made = MeshState::new(&state.seen, mesh, &self.zone, &state.addresses);
-        let (sender, receiver) = watch::channel(made);
-        state.meshes.insert(mesh.to_owned(), sender);
+        let mut published = Published { states: watch::Sender::new(made), interested: Vec::new() };
+        let subscription = published.subscribe();
+        state.meshes.insert(mesh.to_owned(), published);
         self.fresh.notify_one();
-        receiver
+        subscription
     }
 
     /// Follows the snapshots, and the addresses of names in them, until the snapshots end.
@@ -102,12 +129,12 @@ impl Views {
     /// Host names that views use.
     fn host_names(&self) -> BTreeSet<String> {
         let state = self.lock();
-        state.meshes.values().flat_map(|sender| sender.borrow().view.host_names()).collect()
+        state.meshes.values().flat_map(Published::host_names).collect()
     }
 
     /// Takes addresses and makes the views anew that use one which is another now.
     fn learn(&self, found: Addresses) {
-        let mut state = self.lock();
+        let state = &mut *self.lock();
         let news: Addresses =
             found.into_iter().filter(|(name, address)| state.addresses.get(name) != Some(address)).collect();
         if news.is_empty() {
@@ -115,28 +142,28 @@ impl Views {
         }
         tracing::info!(addresses = ?news, "hosts have other addresses");
         state.addresses.extend(news.clone());
-        for (mesh, sender) in &state.meshes {
-            if sender.borrow().view.host_names().iter().any(|name| news.contains_key(name)) {
-                sender.send_replace(MeshState::new(&state.seen, mesh, &self.zone, &state.addresses));
+        for (mesh, published) in &mut state.meshes {
+            if published.host_names().iter().any(|name| news.contains_key(name)) {
+                published.publish(MeshState::new(&state.seen, mesh, &self.zone, &state.addresses));
             }
         }
     }
 
     /// Takes a newer snapshot and makes the views of meshes that it changes and that somebody waits for.
     fn advance(&self, newest: Arc<Snapshot>) {
-        let mut state = self.lock();
+        let state = &mut *self.lock();
         // Whoever subscribes next gets a fresh one.
-        state.meshes.retain(|_, sender| sender.receiver_count() > 0);
+        state.meshes.retain(|_, published| published.states.receiver_count() > 0);
         let touched = touched(&state.seen, &newest);
         state.seen = newest;
-        for (mesh, sender) in &state.meshes {
+        for (mesh, published) in &mut state.meshes {
             let is_touched = match &touched {
                 Touched::All => true,
                 Touched::Some(meshes) => meshes.contains(mesh),
             };
             if is_touched {
-                let next = sender.borrow().at(&state.seen);
-                sender.send_replace(next);
+                let next = published.states.borrow().at(&state.seen);
+                published.publish(next);
             }
         }
     }
@@ -165,9 +192,14 @@ fn touched(older: &Snapshot, newer: &Snapshot) -> Touched {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use model::{Key, Resource};
 
     use super::*;
+
+    fn is_woken(subscription: &Subscription) -> bool {
+        subscription.changed().now_or_never().is_some()
+    }
 
     fn put(snapshot: &Arc<Snapshot>, kind: Kind, mesh: &str, name: &str) -> Arc<Snapshot> {
         let resource = Resource::builder(Key::new(kind, mesh, name)).build();
@@ -178,13 +210,8 @@ mod tests {
     fn a_change_wakes_its_mesh_only() {
         let empty = Arc::new(Snapshot::default());
         let views = Views::new("east", Arc::clone(&empty));
-        let (mut a, mut b) = (views.subscribe("a"), views.subscribe("b"));
-        let mut woken = || {
-            let woken = (a.has_changed().unwrap(), b.has_changed().unwrap());
-            a.mark_unchanged();
-            b.mark_unchanged();
-            woken
-        };
+        let (a, b) = (views.subscribe("a"), views.subscribe("b"));
+        let woken = || (is_woken(&a), is_woken(&b));
         let next = put(&empty, Kind::DATAPLANE, "a", "web");
         views.advance(Arc::clone(&next));
         assert_eq!(woken(), (true, false));
@@ -213,12 +240,10 @@ mod tests {
         assert_eq!(views.host_names(), BTreeSet::from(["web.example".to_owned()]));
         let found = |address: &str| Addresses::from([("web.example".to_owned(), address.parse().unwrap())]);
         views.learn(found("10.0.0.1"));
-        assert!(a.has_changed().unwrap() && !b.has_changed().unwrap());
-        let mut a = a;
-        a.mark_unchanged();
+        assert!(is_woken(&a) && !is_woken(&b));
         views.learn(found("10.0.0.1"));
         views.learn(Addresses::new());
-        assert!(!a.has_changed().unwrap());
+        assert!(!is_woken(&a));
     }
 
     #[test]
@@ -229,6 +254,6 @@ mod tests {
         let next = put(&empty, Kind::DATAPLANE, "a", "web");
         views.advance(Arc::clone(&next));
         assert!(views.lock().meshes.is_empty());
-        assert_eq!(views.subscribe("a").borrow().snapshot.revision(), next.revision());
+        assert_eq!(views.subscribe("a").newest().snapshot.revision(), next.revision());
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use auth::pki::Authority;
 use model::hostnames::{self, Hostnames};
-use model::spec::{MeshExternalServiceStatus, MeshMultiZoneServiceStatus, MeshServiceStatus, Vip};
+use model::spec::{
+    MeshExternalServiceStatus, MeshMultiZoneServiceStatus, MeshService, MeshServiceStatus, Vip,
+};
 use model::{Key, Kind, Resource, Timestamp, labels};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -14,6 +16,7 @@ use store::{Op, Snapshot};
 
 use super::fixture::*;
 use crate::controllers::memory::Memory;
+use crate::controllers::plan::is_own;
 use crate::controllers::scope::Scopes;
 use crate::controllers::{DESTINATIONS, Range, Settings, VipRanges};
 
@@ -192,6 +195,21 @@ fn assign(snapshot: &Snapshot, mesh: &str) -> BTreeMap<Key, Hostnames> {
     destinations.into_iter().map(|held| (held.key().clone(), of(held))).collect()
 }
 
+/// How many proxies each of the zone's own services selects, found without an index.
+fn selected(snapshot: &Snapshot, mesh: &str) -> BTreeMap<Key, u32> {
+    let own = |kind: Kind| snapshot.in_mesh(kind, mesh).filter(|held| is_own(&plane(), held));
+    let count = |service: &Resource| {
+        let selector = &service.spec::<MeshService>().unwrap().selector;
+        let selects = |proxy: &&Arc<Resource>| match (&selector.dataplane_ref, &selector.dataplane_labels) {
+            (Some(one), _) => one.name == proxy.name(),
+            (None, Some(labels)) => labels.selects(proxy),
+            (None, None) => false,
+        };
+        u32::try_from(own(Kind::DATAPLANE).filter(selects).count()).unwrap()
+    };
+    own(Kind::MESH_SERVICE).map(|service| (service.key().clone(), count(service))).collect()
+}
+
 fn held_hostnames(held: &Resource) -> Hostnames {
     macro_rules! of {
         ($status:ty) => {{
@@ -243,6 +261,10 @@ proptest! {
             for mesh in MESHES.into_iter().filter(|mesh| snapshot.get(&Key::global(Kind::MESH, mesh)).is_some()) {
                 for (key, want) in assign(&snapshot, mesh) {
                     prop_assert_eq!(held_hostnames(snapshot.resource(&key).unwrap()), want, "{}", key);
+                }
+                for (key, want) in selected(&snapshot, mesh) {
+                    let held = snapshot.resource(&key).unwrap().status::<MeshServiceStatus>().unwrap();
+                    prop_assert_eq!(held.dataplane_proxies.total, want, "{}", key);
                 }
             }
         }
